@@ -1,0 +1,3 @@
+"""Turn a folder of Jupyter notebooks into a folder of static pages."""
+
+__version__ = "0.1.0"
