@@ -1,0 +1,190 @@
+"""The pipeline: find sources, read what changed, render what changed, write, report. Read this file first."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from builder.cache import Cache
+from builder.config import Config
+from builder.errors import OutputError
+from builder.fingerprint import quick_fingerprint
+from builder.ledger import Ledger
+from builder.report import PageReport, Report, summarise
+from builder.scanning import Scan, rescan, scan
+from builder.write import OutputFolder, open_output
+
+if TYPE_CHECKING:
+    from builder.pages import Before, Progress
+    from builder.publish import Publisher
+    from builder.site import Site
+    from builder.survey import Survey
+    from builder.workers import Pool, StartMethod
+
+
+class Builder:
+    """Builds one site, once or again and again; a context manager that holds the lock on the output folder.
+
+    `method` is how renderer processes start: `fork` only in a program without threads.
+    """
+
+    def __init__(self, config: Config, *, method: StartMethod = "fork", clean: bool = False) -> None:
+        self.config = config
+        self._method: StartMethod = method
+        self._clean = clean
+        self._stack = ExitStack()
+        self._ledger = Ledger(config.state_dir, config.output)
+        self._cache = Cache(config.state_dir / "cache")
+        self._excluded = (config.output, config.state_dir)
+        self._output: OutputFolder
+        self._survey: Survey | None = None
+        self._pool: Pool | None = None
+        self._scan: Scan | None = None
+        self._last: Site | None = None
+        self._fingerprint = ""
+        self._publisher: Publisher
+
+    def __enter__(self) -> Builder:
+        if not self.config.source.is_dir():
+            raise OutputError(f"There is no folder {self.config.source}; name the folder that holds the notebooks.")
+        self._output = self._stack.enter_context(open_output(self.config.output, self.config.source, clean=self._clean))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool:
+            self._pool.close(kill=kind is not None)
+        self._ledger.close()
+        self._stack.close()
+
+    def build(
+        self, hints: Iterable[str] | None = None, *, force: bool = False, progress: Progress | None = None
+    ) -> Report:
+        """Bring the output in step with the source.
+
+        `hints` are paths below the source that may have changed (None: look everywhere); `force` reads no cache.
+        Raises OutputError when the output cannot be written; a notebook that fails is in the report.
+        """
+        started = time.perf_counter()
+        found = self._look(hints)
+        fingerprint = quick_fingerprint(self.config)
+        if self._scan is None and not force and not self._clean:
+            kept = self._ledger.unchanged(fingerprint, found.files, self.config.output)
+            if kept is not None:
+                return summarise(kept, time.perf_counter() - started)
+        try:
+            reports = self._update(found, fingerprint, hints is None, force, progress or (lambda done, total, path: None))
+        except OSError as error:
+            raise OutputError(f"{error.filename or self.config.output}: {error.strerror or error}") from error
+        return summarise(reports, time.perf_counter() - started)
+
+    def _look(self, hints: Iterable[str] | None) -> Scan:
+        try:
+            if hints is None or self._scan is None:
+                return scan(self.config.source, self._excluded)
+            return rescan(self._scan, self.config.source, self._excluded, hints)
+        except OSError as error:
+            raise OutputError(f"The folder {self.config.source} cannot be read: {error.strerror or error}") from error
+
+    def _update(
+        self, found: Scan, fingerprint: str, everything: bool, force: bool, progress: Progress
+    ) -> list[PageReport]:
+        """The steps of a run with work to do, in the order that keeps every published page whole."""
+        from builder.pages import Before, Pages
+
+        survey = self._open(fingerprint)
+        site = survey.site(found)
+        self._refuse_sudden_emptiness(site)
+        self._expect_pages(site)
+        before: Before | None = None
+        if not everything and self._last is not None and self._scan is not None:
+            before = Before(self._last, _changed(self._scan, found))
+        pages = Pages(
+            self.config, site, self._publisher, self._ledger, self._cache, survey, self._workers,
+            force=force, retry=self._last is None, progress=progress,
+        )  # fmt: skip
+        self._publisher.assets()
+        pages.update(before)
+        pages.drop_removed()
+        self._publisher.listings(pages.site, before.site if before else None)
+        self._publisher.remove_unneeded(self._ledger.pages.values())
+        self._ledger.save()
+        self._scan, self._last = found, pages.site
+        reports = [*pages.reports(), *survey.problems(found)]
+        if everything and not any(report.status == "failed" for report in reports):
+            self._ledger.save_scan(fingerprint, found.files, reports)
+        return reports
+
+    def _open(self, fingerprint: str) -> Survey:
+        """Open what only a run with work to do needs, and load the theme again when it changed."""
+        if self._survey is None:
+            from builder.survey import Survey
+
+            self._survey = Survey(self.config)
+            self._ledger.open()
+            self._ledger.interrupted |= self._clean
+            self._cache.prune()
+        if fingerprint != self._fingerprint:
+            from builder.fingerprint import theme_of
+            from builder.publish import Publisher
+
+            theme, limits = theme_of(self.config), self._survey.limits
+            self._publisher = Publisher(self.config, self._output, self._ledger, self._cache, theme, limits)
+            self._fingerprint = fingerprint
+            self._last = None
+        return self._survey
+
+    def _refuse_sudden_emptiness(self, site: Site) -> None:
+        """A folder that came up empty is more likely unmounted than meant: its pages stay until somebody says otherwise."""
+        published = sum(1 for record in self._ledger.pages.values() if record.outputs)
+        if published > 1 and not site.tree.pages and not self._clean:
+            raise OutputError(
+                f"{self.config.source} holds no notebook any more, but {published} pages are published from it; "
+                "they stay. If this is meant, run build-site --clean."
+            )
+
+    def _expect_pages(self, site: Site) -> None:
+        """Take for published what was, and what is new; rendering corrects it."""
+        from builder.page import PageMeta
+
+        for path, source in site.tree.pages.items():
+            record = self._ledger.pages.get(path)
+            if record is None or record.file != source.file:
+                site.metas[path] = PageMeta(title=source.path)
+            elif record.outputs and record.meta:
+                site.metas[path] = record.meta
+
+    def _workers(self, most: int) -> Pool:
+        if self._pool is None:
+            from builder.workers import Pool, worker_count
+
+            size = worker_count(self.config.build.jobs)
+            if self._method == "fork":
+                import builder.render
+
+                builder.render.exporter()  # what the parent has imported and made, its forks need not
+                size = min(size, most)
+            self._pool = Pool(size, self._method)
+        return self._pool
+
+    def save_report(self, report: Report) -> None:
+        """Leave the report where scripts find it: `build-report.json` in the state folder."""
+        path = self.config.state_dir / "build-report.json"
+        temporary = path.with_suffix(f".{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(report.json())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror or error}") from error
+
+
+def _changed(before: Scan, after: Scan) -> frozenset[str]:
+    """The files that appeared, changed or went between two scans."""
+    names = before.files.keys() ^ after.files.keys()
+    return frozenset(names).union(name for name, stat in after.files.items() if before.files.get(name, stat) != stat)

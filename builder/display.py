@@ -1,0 +1,120 @@
+"""What a build says on the terminal: a progress bar where there is one, plain lines elsewhere, JSON when asked."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from builder.report import PageReport, Report
+
+SHOWN = 20
+"""How many findings a summary lists before it only counts them."""
+NAMED = 3
+"""How many pages the line about a change names."""
+
+
+class Display:
+    """Progress and messages go to stderr, the report to stdout; a context manager that ends the bar."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._json = json
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end_bar()
+
+    def progress(self, done: int, total: int, path: str) -> None:
+        """Show how far a build is: done, rate and the page just done."""
+        if self._quiet or self._json or not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            self._start_bar(total)
+        assert self._bar and self._task is not None
+        now = time.monotonic()
+        if now - self._drawn > 0.05 or done == total:
+            self._drawn = now
+            rate = done / max(now - self._started, 0.001)
+            self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f}/s", name=path[-50:] or "index")
+            self._bar.refresh()
+
+    def _start_bar(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[name]}", markup=False))
+        # refreshed by hand: a refreshing thread would have to live through forks
+        self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._task = self._bar.add_task("", total=total, rate="", name="")
+        self._bar.start()
+        self._started = time.monotonic()
+
+    def _end_bar(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def report(self, report: Report) -> None:
+        """Show a finished build."""
+        self._end_bar()
+        if self._json:
+            sys.stdout.write(report.json().decode())
+            return
+        shown = [page for page in report.pages if page.status == "failed"]
+        others = [page for page in report.findings if page.status != "failed"]
+        shown += others if self._verbose else others[: max(0, SHOWN - len(shown))]
+        for page in shown:
+            self._line(page)
+        left = len(others) + sum(page.status == "failed" for page in report.pages) - len(shown)
+        if left > 0:
+            print(f"… and {left} more pages with findings (-v lists them, build-report.json has them all)", file=sys.stderr)
+        if self._verbose:
+            for page in report.pages:
+                if not page.message:
+                    print(f"{page.status} {page.path or 'index'}")
+        if not self._quiet:
+            print(report, flush=True)
+
+    def change(self, report: Report, hints: frozenset[str] | None) -> None:
+        """Say in one line what a rebuild did and why; nothing when it did nothing."""
+        done = [page for page in report.pages if page.status in ("built", "removed")]
+        for page in report.pages:
+            if page.status == "failed" and (hints is None or self._verbose or _touched(page, hints)):
+                self._line(page)
+        if not done:
+            return
+        names = ", ".join(f"{page.status} {page.path or 'index'}" for page in done[:NAMED])
+        more = f" and {len(done) - NAMED} more" if len(done) > NAMED else ""
+        self.say(f"{names}{more} in {report.seconds:.2f} s ({_why(hints)})")
+
+    def say(self, text: str) -> None:
+        """One line about what is going on."""
+        if not self._quiet:
+            self._end_bar()
+            print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+    def _line(self, page: PageReport) -> None:
+        word = "failed" if page.status == "failed" else "warning"
+        print(f"{word}: {page.path or 'index'}: {page.message}", file=sys.stderr)
+
+
+def _touched(page: PageReport, hints: frozenset[str]) -> bool:
+    return any(page.path == hint or hint.startswith(page.path) or page.path.startswith(f"{hint}/") for hint in hints)
+
+
+def _why(hints: frozenset[str] | None) -> str:
+    if hints is None:
+        return "found by looking at everything"
+    first = min(hints, default="")
+    return f"{first} changed" if len(hints) == 1 else f"{first} and {len(hints) - 1} more changed"

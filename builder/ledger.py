@@ -1,0 +1,181 @@
+"""What the last build published, and from what: read by the next one to find out what changed.
+
+Two files per output folder: `scan`, text lines that are compared in every run, and `ledger.db` (SQLite), which is opened only when
+something moved.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from builder.page import Finding, PageMeta, Ref
+from builder.report import PageReport
+from builder.scanning import Stat
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SCHEMA = 1
+
+
+class PageRecord(Struct, frozen=True, array_like=True):
+    """A page as it was published; `outputs` is empty for a draft and for a notebook that never rendered."""
+
+    path: str
+    file: str
+    stat: tuple[int, int, int] = (0, 0, 0)
+    digest: str = ""
+    body_key: str = ""
+    frame_key: str = ""
+    meta: PageMeta | None = None
+    refs: tuple[Ref, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    outputs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    """Output files that this page shares with others: media and files it refers to."""
+    failure: str = ""
+
+
+class FileRecord(Struct, frozen=True, array_like=True):
+    """A published file: its own stat, and what its content was made from."""
+
+    stat: tuple[int, int, int]
+    origin: str
+
+
+class Ledger:
+    """The records of one output folder; a damaged database counts as none."""
+
+    def __init__(self, state_dir: Path, output: Path) -> None:
+        name = sha256(os.fsencode(output.resolve())).hexdigest()[:12]
+        self.folder = state_dir / "outputs" / name
+        self.pages: dict[str, PageRecord] = {}
+        self.files: dict[str, FileRecord] = {}
+        self.interrupted = False
+        self._begun = False
+        self._database: sqlite3.Connection | None = None
+        self._saved_pages: dict[str, PageRecord] = {}
+        self._saved_files: dict[str, FileRecord] = {}
+
+    @property
+    def _scan(self) -> Path:
+        return self.folder / "scan"
+
+    def unchanged(self, fingerprint: str, sources: Mapping[str, Stat], output: Path) -> list[PageReport] | None:
+        """What the last build said of each page, if settings, sources and published files are still the same; else None."""
+        try:
+            text = self._scan.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return None
+        head, was_sources, was_files, was_pages = (text.split("\n\n", 3) + ["", "", ""])[:4]
+        if head != fingerprint or was_sources != _lines(sources.items()):
+            return None
+        root = f"{output}/"
+        try:
+            for line in was_files.splitlines():
+                mtime, size, inode, name = line.split(" ", 3)
+                now = os.stat(root + name)
+                if now.st_mtime_ns != int(mtime) or now.st_size != int(size) or now.st_ino != int(inode):
+                    return None
+        except (OSError, ValueError):
+            return None
+        return [PageReport(path, "kept", message) for path, _, message in (line.partition("\t") for line in was_pages.splitlines())]
+
+    def open(self) -> None:
+        """Read all records; afterwards `pages` and `files` may be changed, and `save` writes the difference."""
+        import sqlite3
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._open()
+        except (sqlite3.DatabaseError, msgspec.MsgspecError):
+            self.close()
+            for path in self.folder.glob("ledger.db*"):
+                path.unlink()
+            self._open()
+
+    def _open(self) -> None:
+        import sqlite3
+
+        self._database = sqlite3.connect(self.folder / "ledger.db", timeout=10, isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=OFF")  # losing the newest rows costs a rebuild, never a page
+        if self._database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
+            self._database.executescript(
+                "DROP TABLE IF EXISTS pages; DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS state;"
+                "CREATE TABLE pages (path TEXT PRIMARY KEY, record BLOB) WITHOUT ROWID;"
+                "CREATE TABLE files (name TEXT PRIMARY KEY, record BLOB) WITHOUT ROWID;"
+                "CREATE TABLE state (interrupted INTEGER);"
+                f"INSERT INTO state VALUES (1); PRAGMA user_version={SCHEMA};"
+            )
+        decode_page = msgspec.msgpack.Decoder(PageRecord).decode
+        decode_file = msgspec.msgpack.Decoder(FileRecord).decode
+        self.pages = {path: decode_page(blob) for path, blob in self._database.execute("SELECT * FROM pages")}
+        self.files = {name: decode_file(blob) for name, blob in self._database.execute("SELECT * FROM files")}
+        self.interrupted = bool(self._database.execute("SELECT interrupted FROM state").fetchone()[0])
+        self._saved_pages, self._saved_files = dict(self.pages), dict(self.files)
+
+    def begin(self) -> None:
+        """Note that files are about to be written: if the run is killed, the next one looks for orphans."""
+        if not self._begun:
+            assert self._database
+            self._scan.unlink(missing_ok=True)
+            self._database.execute("UPDATE state SET interrupted = 1")
+            self._begun = True
+
+    def save(self) -> None:
+        """Write what changed since `open` or the last `save`."""
+        encode = msgspec.msgpack.Encoder().encode
+        with self._transaction() as database:
+            for table, key, now, saved in (
+                ("pages", "path", self.pages, self._saved_pages),
+                ("files", "name", self.files, self._saved_files),
+            ):
+                changed = [(name, encode(record)) for name, record in now.items() if saved.get(name) is not record]
+                database.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", changed)
+                database.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(name,) for name in saved.keys() - now.keys()])
+            database.execute("UPDATE state SET interrupted = 0")
+        self._saved_pages, self._saved_files = dict(self.pages), dict(self.files)
+        self.interrupted = self._begun = False
+
+    def save_scan(self, fingerprint: str, sources: Mapping[str, Stat], reports: Iterable[PageReport]) -> None:
+        """Write the lines that `unchanged` compares; only after a build in which everything was looked at."""
+        published = _lines((name, record.stat) for name, record in self.files.items())
+        said = "\n".join(f"{page.path}\t{' '.join(page.message.split())}" for page in reports if page.status != "removed")
+        text = f"{fingerprint}\n\n{_lines(sources.items())}\n\n{published}\n\n{said}"
+        temporary = self._scan.with_name(f"scan.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        os.replace(temporary, self._scan)
+
+    def _transaction(self) -> _Transaction:
+        assert self._database
+        return _Transaction(self._database)
+
+    def close(self) -> None:
+        """Close the database, if it was opened."""
+        if self._database:
+            self._database.close()
+            self._database = None
+
+
+class _Transaction:
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._database.execute("BEGIN IMMEDIATE")
+        return self._database
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._database.execute("ROLLBACK" if kind else "COMMIT")
+
+
+def _lines(entries: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
+    return "\n".join([f"{stat[0]} {stat[1]} {stat[2]} {name}" for name, stat in entries])

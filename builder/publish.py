@@ -1,0 +1,268 @@
+"""Puts pages, listings and files into the output, each only when it differs from what lies there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from builder import urls
+from builder.bundles import BundleLimits, open_bundle
+from builder.cache import Cache, digest
+from builder.config import Config
+from builder.frame import Frame, fill, redirect
+from builder.ledger import FileRecord, Ledger, PageRecord
+from builder.page import Body, Finding, Ref
+from builder.paths import contained
+from builder.resources import runtime_files
+from builder.site import Entry, Site, Target, ref_url
+from builder.scanning import Stat
+from builder.sources import Source
+from builder.theme import Theme
+from builder.urls import VARIANTS
+from builder.write import OutputFolder
+
+
+@dataclass(frozen=True)
+class _Assets:
+    style: str
+    script: str
+    files: dict[str, Callable[[], bytes]]
+    """Output file to its content."""
+
+
+class Publisher:
+    """Writes to one output folder for one build; what it wrote is noted in the ledger."""
+
+    def __init__(self, config: Config, output: OutputFolder, ledger: Ledger, cache: Cache, theme: Theme, limits: BundleLimits) -> None:
+        self._config = config
+        self._output = output
+        self._ledger = ledger
+        self._cache = cache
+        self._limits = limits
+        self._assets = _assets(theme)
+        self._frame = Frame(config.site, theme, self._assets.style, self._assets.script)
+        self._fingerprint = digest(
+            theme.fingerprint.encode(), repr((config.site, config.build.download, config.site.base_url, sorted(self._assets.files))).encode()
+        )
+        self._listed: set[str] = set()
+        self._listing_keys: dict[str, str] = {}
+
+    def assets(self) -> None:
+        """Publish stylesheet, page runtime and the other files of the theme, and the 404 page."""
+        for name, content in self._assets.files.items():
+            if not self.intact(name):
+                self._put(name, content())
+        base = self._config.site.base_path
+        self._put("404.html", self._frame.error(f"{base}/"))
+
+    def frame_key(self, site: Site, source: Source, refs: tuple[Ref, ...], body_key: str) -> str:
+        """Changes whenever the page's HTML or the files under it may change, its body apart from `body_key`."""
+        targets = [_target_text(site.resolve(source, ref)) for ref in refs if ref.kind != "media"]
+        return digest(
+            self._fingerprint.encode(),
+            body_key.encode(),
+            repr((targets, site.crumbs(source.path), self._children(site, source), _bundle_files(site, source))).encode(),
+        )
+
+    def page(self, site: Site, source: Source, record: PageRecord, body: Body) -> tuple[PageRecord, bool]:
+        """Publish both variants of a page and all they need; gives the finished record and whether any HTML changed."""
+        targets = [None if ref.kind == "media" else site.resolve(source, ref) for ref in body.refs]
+        needs = self._publish_needs(site, source, body, targets)
+        wrote = False
+        outputs = []
+        for name, data in self._documents(site, source, body, targets):
+            wrote |= self._put(name, data)
+            outputs.append(name)
+        missing = [_missing(ref) for ref, target in zip(body.refs, targets, strict=True) if target is None and ref.kind != "media"]
+        missing += [_hidden(file) for file in _bundle_files(site, source) if _hidden_by_page(site, file)]
+        key = self.frame_key(site, source, body.refs, record.body_key)
+        return (
+            PageRecord(
+                path=source.path,
+                file=source.file,
+                stat=record.stat,
+                digest=record.digest,
+                body_key=record.body_key,
+                frame_key=key,
+                meta=body.meta,
+                refs=body.refs,
+                findings=(*body.findings, *missing),
+                outputs=tuple(outputs),
+                needs=tuple(dict.fromkeys(needs)),
+            ),
+            wrote,
+        )
+
+    def listings(self, site: Site, before: Site | None) -> None:
+        """Publish the listings of all folders without a page of their own, in both variants, and the root's third copy.
+
+        After an incremental change `before` is the site as it was: a listing whose entries are the same is not made again.
+        """
+        for path in site.listed_folders():
+            places = [(variant, urls.page_file(variant, path)) for variant in VARIANTS]
+            if not path:
+                places.append(("full", "index.html"))
+            self._listed.update(name for _, name in places)
+            title, crumbs, entries = site.folder_title(path), site.crumbs(path), site.entries(path)
+            key = digest(self._fingerprint.encode(), repr((title, crumbs, entries)).encode())
+            if before is not None and self._listing_keys.get(path) == key:
+                continue
+            self._listing_keys[path] = key
+            settings = site.folders.get(path)
+            description = settings.description if settings else ""
+            for variant, name in places:
+                self._put(name, self._frame.listing(variant, path, title, description, entries, crumbs, name))
+
+    def intact(self, name: str) -> bool:
+        """Whether an output file lies there as it was written."""
+        record = self._ledger.files.get(name)
+        return record is not None and self._output.stat(name) == record.stat
+
+    def files_current(self, site: Site, record: PageRecord) -> bool:
+        """Whether the copied files of a page were made from what lies in the source folder now."""
+        for name in record.needs:
+            origin = self._ledger.files[name].origin if name in self._ledger.files else ""
+            file, _, stat = origin.partition("|")
+            if stat and (file not in site.files or _stat_text(site.files[file]) != stat):
+                return False
+        return True
+
+    def remove_unneeded(self, pages: Iterable[PageRecord]) -> None:
+        """Take away every file of ours that no page, listing or theme needs any more."""
+        needed = {*self._assets.files, "404.html", *self._listed}
+        for record in pages:
+            needed.update(record.outputs)
+            needed.update(record.needs)
+        self._listed.clear()
+        for name in [name for name in self._ledger.files if name not in needed]:
+            self._ledger.begin()
+            self._output.remove(name)
+            del self._ledger.files[name]
+        if self._ledger.interrupted:
+            for tree in urls.OWNED_TREES:
+                for name in [name for name in self._output.files(tree) if name not in self._ledger.files]:
+                    self._output.remove(name)
+
+    def _documents(self, site: Site, source: Source, body: Body, targets: list[Target | None]) -> list[tuple[str, bytes]]:
+        path, crumbs, children = source.path, site.crumbs(source.path), self._children(site, source)
+        download = ""
+        if self._config.build.download and source.kind != "zip":
+            download = source.file
+        documents = []
+        html = ""
+        places = [(variant, urls.page_file(variant, path)) for variant in VARIANTS]
+        if not path:
+            places.append(("full", "index.html"))
+        for variant, name in places:
+            if not html or name == "index.html":
+                html = fill(body.html, [ref_url(ref, target, name, variant) for ref, target in zip(body.refs, targets, strict=True)])
+            documents.append((name, self._frame.page(variant, path, body, html, crumbs, children, download, name)))
+        index = f"{path}/index" if path else "index"
+        taken = index in site.tree.pages or index in site.tree.folders or f"{index}/index.html" in _bundle_files(site, source)
+        if source.kind != "notebook" and not taken:
+            documents += [(urls.page_file(variant, index), redirect("../index.html", "Moved")) for variant in VARIANTS]
+        return documents
+
+    def _children(self, site: Site, source: Source) -> list[Entry]:
+        return site.entries(source.path) if source.kind in ("notebook", "zip") else []
+
+    def _publish_needs(self, site: Site, source: Source, body: Body, targets: list[Target | None]) -> list[str]:
+        needs = []
+        for name in body.media:
+            media = urls.media_file(name)
+            needs.append(media)
+            if not self.intact(media):
+                self._ledger.begin()
+                self._note(media, self._output.link(self._cache.media(name), media), "media")
+        wanted = dict.fromkeys([target.file for target in targets if target and target.file] + _bundle_files(site, source))
+        if self._config.build.download and source.kind != "zip":
+            wanted[source.file] = None
+        for file in wanted:
+            if not _hidden_by_page(site, file):
+                needs += self._publish_file(site, source, file)
+        return needs
+
+    def _publish_file(self, site: Site, source: Source, file: str) -> list[str]:
+        """Copy one source file, or one file of a ZIP bundle, under both variants."""
+        inside = source.kind == "zip" and file not in site.files
+        holder = source.file if inside else file
+        origin = f"{holder}|{_stat_text(site.files[holder])}"
+        names = [urls.asset_file(variant, file) for variant in VARIANTS]
+        for name in names:
+            known = self._ledger.files.get(name)
+            if known and known.origin == origin and self.intact(name):
+                continue
+            self._ledger.begin()
+            if name is not names[0]:
+                stat = self._output.link(self._output.root / names[0], name)
+            elif inside:
+                with open_bundle(self._config.source / holder, self._limits) as bundle:
+                    stat = self._output.write(name, bundle.read(file.removeprefix(f"{source.path}/")))
+            else:
+                stat = self._output.copy(contained(self._config.source, file), name)
+            self._note(name, stat, origin)
+        return names
+
+    def _put(self, name: str, data: bytes) -> bool:
+        origin = f"={digest(data)}"
+        known = self._ledger.files.get(name)
+        if known and known.origin == origin and self.intact(name):
+            return False
+        self._ledger.begin()
+        self._note(name, self._output.write(name, data), origin)
+        return True
+
+    def _note(self, name: str, stat: Stat, origin: str) -> None:
+        self._ledger.files[name] = FileRecord(stat, origin)
+
+
+def _assets(theme: Theme) -> _Assets:
+    files: dict[str, Callable[[], bytes]] = {}
+
+    def add(name: str, content: Callable[[], bytes]) -> str:
+        stem, dot, ending = name.rpartition(".")
+        hashed = f"{stem.replace('/', '-')}.{digest(content())[:12]}{dot}{ending}"
+        files[urls.asset(hashed)] = content
+        return hashed
+
+    style = add(f"{theme.name}.css", lambda: theme.stylesheet)
+    for name, path in theme.static.items():
+        add(name, path.read_bytes)
+    script = ""
+    for name, path in runtime_files().items():
+        files[urls.asset(name)] = path.read_bytes
+        script = name if name.startswith("page.") and name.endswith(".js") else script
+    return _Assets(style, script, files)
+
+
+def _bundle_files(site: Site, source: Source) -> list[str]:
+    if source.kind == "folder":
+        return list(site.tree.bundle_files.get(source.path, ()))
+    if source.kind == "zip":
+        return [f"{source.path}/{name}" for name in site.archive(source.file)]
+    return []
+
+
+def _hidden_by_page(site: Site, file: str) -> bool:
+    """Whether a page or listing lies where the file would go; the page wins."""
+    folder, _, name = file.rpartition("/")
+    return file in site.metas or file in site.tree.folders or (name == "index.html" and (folder in site.metas or folder in site.tree.folders))
+
+
+def _hidden(file: str) -> Finding:
+    return Finding("warning", f"the file {file!r} is not published because a page has its address; rename it")
+
+
+def _missing(ref: Ref) -> Finding:
+    what = "the link" if ref.kind == "link" else "the file"
+    return Finding("warning", f"{what} {ref.raw!r} leads to nothing that is published", ref.cell)
+
+
+def _target_text(target: Target | None) -> str:
+    return "" if target is None else f"{target.page}|{target.file}"
+
+
+def _stat_text(stat: Stat) -> str:
+    return f"{stat[0]} {stat[1]} {stat[2]}"
+
+
