@@ -1,0 +1,1 @@
+"""Serve a built site and the little that is dynamic about it."""
