@@ -59,13 +59,13 @@ def load_config(
     """
     file = Path(os.path.abspath(file)) if file else _settings_beside(source or Path())
     folder = Path(os.path.abspath(source)) if source else file.parent if file else Path.cwd()
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder")
     layers = [
         dict(_from_file(file)) if file else {},
         dict(_from_environment(environ)),
         dict(_from_command_line(overrides)),
     ]
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder")
     given = _merge(layers)
     sections = {name: cls(**_values(name, given)) for name, cls in SECTIONS.items()}
     home = file.parent if file else folder

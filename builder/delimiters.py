@@ -22,20 +22,20 @@ class Formula(NamedTuple):
 _REACH = 5_000
 """Characters in which a bracketed formula or a code span must end: keeps text full of openers linear."""
 
+_PREFIX = r"(?:[ \t>]|[-*+][ \t]|\d{1,9}[.)][ \t])*+"
+"""What may stand before a fence: indentation, quotes, list markers."""
+_FENCE_PREFIX = re.compile(_PREFIX)
 _STARTS = re.compile(
-    r"(?P<ticks>`++)|^[ \t>]*+(?P<tildes>~{3,}+)|(?P<dollars>\$\$?)|(?P<escaped>\\\\\$)|(?P<open>\\{1,2}[\[(])"
+    rf"(?P<ticks>`++)|^{_PREFIX}(?P<tildes>~{{3,}}+)|(?P<dollars>\$\$?)|(?P<escaped>\\\\\$)|(?P<open>\\{{1,2}}[\[(])"
     r"|(?P<begin>\\begin\{[A-Za-z]++\*?\})|(?P<ref>\\(?:eq)?ref\{[^{}\n]{1,200}\})|\\.",
     re.S | re.M,
 )
 _DISPLAY = re.compile(r"\$\$((?:[^$\\]++|\\.|\$(?!\$))*+)\$\$", re.S)
 _INLINE = re.compile(r"\$((?:[^$\\]++|\\.)++)\$(?!\d)", re.S)
 _BLANK_LINE = re.compile(r"\n[ \t]*+\n")
-_FENCE_PREFIX = re.compile(r"(?:[ \t>]|[-*+][ \t]|\d{1,9}[.)][ \t])*+")
 _QUOTE_PREFIX = re.compile(r"^[ \t]{0,3}(?:>[ \t]?)++", re.M)
 # What starts a new block in Markdown, or is markup, does not lie within an inline formula.
-_BREAKS_INLINE = re.compile(
-    r"</|<!--|\n[ \t]*+(?:\n|[-*+][ \t]|\d{1,9}[.)][ \t]|#{1,6}[ \t]|>[ \t]|```|~~~|\|)"
-)
+_BREAKS_INLINE = re.compile(r"</|<!--|\n[ \t]*+(?:\n|[-*+][ \t]|\d{1,9}[.)][ \t]|#{1,6}[ \t]|>[ \t]|```|~~~|\|)")
 _TEXISH = re.compile(r"[\\^_={}]")
 _AMOUNT = re.compile(r"\d[\d.,]*+[kKmMbB]?(?:\s+\(?[A-Za-z]{2,}|.*\s\Z)", re.S)
 _EVIDENT_TEX = re.compile(r"\\[A-Za-z]|[\^=+]|_\{|(?<!\w)[A-Za-z]_\w(?!\w)")
@@ -81,11 +81,7 @@ class FormulaFinder:
         return Formula("dollar", start, end, "$") if match["escaped"] and self._markdown else None
 
     def _display(self, start: int) -> Formula | None:
-        if "$$" in self._absent:
-            return None
         match = _DISPLAY.match(self._source, start)
-        if match is None:
-            self._absent["$$"] = start
         if match is None or not match[1].strip():
             return None
         return Formula("block", start, match.end(), self._unquoted(start, *match.span(1)))

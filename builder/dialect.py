@@ -8,7 +8,7 @@ from collections.abc import Callable
 from builder.tex import argument
 
 _TEXT = re.compile(r"\\(?:text(?:rm|sf|tt|bf|it|up|normal)?|mbox|hbox|fbox)(?![A-Za-z])\s*(?=\{)")
-_TEXT_SPECIAL = re.compile(r"\\.|[_&#%]", re.S)
+_TEXT_SPECIAL = re.compile(r"(\\.|[_&#%])( *)", re.S)
 _VERB = re.compile(r"\\verb([^A-Za-z\s*])([^\n]*?)\1")
 _RENAMED = {
     "mbox": r"\text",
@@ -83,7 +83,14 @@ def _text(command: str, content: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _TEXT_SPECIAL.sub(lambda match: match[0] if len(match[0]) == 2 else "\\" + match[0], text)
+    def escaped(match: re.Match[str]) -> str:
+        character, blanks = match.groups()
+        # math-core would skip the blanks after `\\%`
+        return (character if len(character) == 2 else "\\" + character) + (
+            "\\ " if blanks and character[-1] != " " else ""
+        )
+
+    return _TEXT_SPECIAL.sub(escaped, text)
 
 
 def _environment(match: re.Match[str]) -> str:

@@ -72,12 +72,12 @@ class Display:
             sys.stdout.write(report.json().decode())
             return
         shown = [page for page in report.pages if page.status == "failed"]
-        others = [page for page in report.findings if page.status != "failed"]
+        others = [] if self._quiet else [page for page in report.findings if page.status != "failed"]
         shown += others if self._verbose else others[: max(0, SHOWN - len(shown))]
         for page in shown:
             self._line(page)
-        left = len(others) + sum(page.status == "failed" for page in report.pages) - len(shown)
-        if left > 0:
+        listed = sum(page.status != "failed" for page in shown)
+        if (left := len(others) - listed) > 0:
             print(f"… and {left} more pages with findings (-v lists them, build-report.json has them all)", file=sys.stderr)
         if self._verbose:
             for page in report.pages:

@@ -54,11 +54,8 @@ def _html(bundle: Bundle, mime: str) -> Drawn | None:
     html = bundle.document(mime)
     if html is None:
         return None
-    contained = contain_html(html)
-    if contained is None:
-        bundle.warn("its HTML leaves elements open and is too long to be mended; it is shown in a frame.")
-    html = rewrite_html(html if contained is None else contained, bundle.context.references, bundle.cell)
-    if contained is None or bundle.about(mime).get("isolated") or bundle.metadata.get("isolated"):
+    html = rewrite_html(contain_html(html), bundle.context.references, bundle.cell)
+    if bundle.about(mime).get("isolated") or bundle.metadata.get("isolated"):
         frame = f'<iframe sandbox="allow-scripts" title="Output" loading="lazy" srcdoc="{escape(html)}"></iframe>'
         return data_html(mime, frame)
     region = ' tabindex="0" role="region" aria-label="Table"' if _DATA_FRAME.search(html) else ""

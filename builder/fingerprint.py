@@ -6,7 +6,6 @@ import os
 import sys
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,6 +33,8 @@ def quick_fingerprint(config: Config) -> str:
 @cache
 def renderer_fingerprint() -> str:
     """What a rendered body depends on besides its notebook and options: our own code and the versions of the libraries."""
+    from importlib.metadata import version
+
     own = [Path(path).read_bytes() for path in _own_files()]
     names = [f"{name} {version(name)}".encode() for name in _DISTRIBUTIONS]
     return digest(str(sys.version_info[:2]).encode(), *names, *own)

@@ -12,6 +12,7 @@ from builder.dialect import escape_text, normalise
 from builder.mathml import strict_mathml, to_mathml
 from builder.page import Finding
 from builder.tex import (
+    DEFINES,
     MAX_LENGTH,
     Macros,
     TexError,
@@ -25,7 +26,6 @@ from builder.tex import (
 
 BLOCK_START, BLOCK_END = '<div class="math">', "</div>"
 
-_NEEDS_SCAN = re.compile(r"\\(?:label|(?:re|provide)?newcommand|g?def|let|DeclareMathOperator)(?![A-Za-z])")
 _OUTER = re.compile(
     r"\s*\\begin\s*\{(equation|align|alignat|flalign|gather|multline|eqnarray)(\*?)\}(.*)\\end\s*\{\1\2\}\s*\Z", re.S
 )
@@ -61,7 +61,7 @@ class Formulas:
         self._cache: dict[tuple[str, bool, int], tuple[str, str]] = {}
         self._count = 0
         for cell, source in enumerate(cells):
-            if _NEEDS_SCAN.search(source):
+            if r"\label" in source or DEFINES.search(source):
                 self._scan(source, cell)
 
     def _scan(self, source: str, cell: int) -> None:
@@ -128,6 +128,8 @@ class Formulas:
             plain, own = split_definitions(strip_comments(escape_text(tex)))
             if own and not plain.strip():
                 return "", ""
+            if DEFINES.search(plain):
+                raise TexError("has a macro definition that cannot be read")
             plain = expand(plain, lambda name: own.get(name) or self._macros.get(name, cell))
             check_bounds(plain)
             table, rows = _rows(plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -59,6 +60,7 @@ class Hints:
         self._longest = longest
         self._bound = bound
         self._lock = threading.Lock()
+        self._taken = -math.inf
         self._clear()
 
     def _clear(self) -> None:
@@ -94,7 +96,8 @@ class Hints:
         """The time (`time.monotonic`) from which a rebuild makes sense; None: nothing happened.
 
         A file that was closed or renamed into place is whole, so it hardly waits. What has gone may come back in a
-        moment (editors rename the old file away first), and a file that is still open would be read half.
+        moment (editors rename the old file away first), and a file that is still open would be read half. When files
+        come one after the other, each of them must not cause a rebuild of its own.
         """
         with self._lock:
             if self._first is None:
@@ -102,12 +105,14 @@ class Hints:
             latest = self._first + self._longest
             if self._writing:
                 return latest
-            quiet = self._settle if self._everything or self._moving else self._settle / 10
+            in_a_row = self._first - self._taken < self._settle
+            quiet = self._settle if self._everything or self._moving or in_a_row else self._settle / 10
             return min(self._last + quiet, latest)
 
     def take(self) -> frozenset[str] | None:
         """Hand over what was collected and begin anew; None: look at everything."""
         with self._lock:
             taken = None if self._everything else frozenset(self._paths)
+            self._taken = time.monotonic()
             self._clear()
             return taken

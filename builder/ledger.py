@@ -7,7 +7,8 @@ something moved.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from builder.errors import OutputError
 from builder.page import Finding, PageMeta, Ref
 from builder.report import PageReport
 from builder.scanning import Stat
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 SCHEMA = 1
+_DAMAGE = (1, 11, 26)
+"""SQLITE_ERROR (tables of somebody else), SQLITE_CORRUPT, SQLITE_NOTADB: with these begin anew, with others stop."""
 
 
 class PageRecord(Struct, frozen=True, array_like=True):
@@ -93,13 +97,16 @@ class Ledger:
         import sqlite3
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._open()
-        except (sqlite3.DatabaseError, msgspec.MsgspecError):
-            self.close()
-            for path in self.folder.glob("ledger.db*"):
-                path.unlink()
-            self._open()
+        with _explained(self.folder):
+            try:
+                self._open()
+            except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+                self.close()
+                if getattr(error, "sqlite_errorcode", 1) not in _DAMAGE:
+                    raise
+                for path in self.folder.glob("ledger.db*"):
+                    path.unlink()
+                self._open()
 
     def _open(self) -> None:
         import sqlite3
@@ -127,13 +134,14 @@ class Ledger:
         if not self._begun:
             assert self._database
             self._scan.unlink(missing_ok=True)
-            self._database.execute("UPDATE state SET interrupted = 1")
+            with _explained(self.folder):
+                self._database.execute("UPDATE state SET interrupted = 1")
             self._begun = True
 
     def save(self) -> None:
         """Write what changed since `open` or the last `save`."""
         encode = msgspec.msgpack.Encoder().encode
-        with self._transaction() as database:
+        with _explained(self.folder), self._transaction() as database:
             for table, key, now, saved in (
                 ("pages", "path", self.pages, self._saved_pages),
                 ("files", "name", self.files, self._saved_files),
@@ -174,7 +182,19 @@ class _Transaction:
         return self._database
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._database.execute("ROLLBACK" if kind else "COMMIT")
+        if self._database.in_transaction:  # SQLite itself rolls back when the disk is full
+            self._database.execute("ROLLBACK" if kind else "COMMIT")
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say what SQLite cannot do as OutputError: a full disk, a folder that may not be written to."""
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutputError(f"{folder}: the records of the site cannot be kept: {error}") from error
 
 
 def _lines(entries: Iterable[tuple[str, tuple[int, int, int]]]) -> str:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from math_core import LatexError, LatexToMathML
 
-from builder.tex import TexError
+from builder.tex import TexError, is_balanced
 
 _LEFTOVER = re.compile(r"<m(?:[ion]|text)\b[^>]*>\s*\\")
 """A command that a converter did not understand and took for an identifier."""
@@ -55,7 +55,7 @@ def _lenient_mathml(tex: str, source: str) -> str | None:
     """latex2mathml's result up to the annotation, if nothing was lost or passed through unescaped."""
     from latex2mathml.converter import convert
 
-    if not all(map(_LENIENT_ENVIRONMENTS.fullmatch, _BEGIN.findall(tex))):
+    if not is_balanced(tex) or not all(map(_LENIENT_ENVIRONMENTS.fullmatch, _BEGIN.findall(tex))):
         return None
     try:
         root = ElementTree.fromstring(convert(tex))
@@ -66,7 +66,7 @@ def _lenient_mathml(tex: str, source: str) -> str | None:
         if not _TAGS.fullmatch(element.tag) or "href" in element.attrib:
             return None
     mathml = ElementTree.tostring(root, encoding="unicode")
-    if _LEFTOVER.search(mathml):
+    if _LEFTOVER.search(mathml) or not "".join(root.itertext()).strip():
         return None
     content = _ROOT.sub("", mathml).removesuffix("</math>")
     return f"<math><semantics>{content}"

@@ -244,7 +244,7 @@ class Pages:
         self.site.metas[source.path] = body.meta
         record, wrote = self._publisher.page(self.site, source, record, body)
         self._ledger.pages[source.path] = record
-        self._say(source.path, "built" if wrote else "kept", message_of(record))
+        self._say(source.path, "built" if wrote or self._force else "kept", message_of(record))
 
     def _fail(self, source: Source, message: str) -> None:
         """Note a failure; a page that was good before stays as it was."""

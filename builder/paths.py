@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from builder.errors import UnsafePathError
 
@@ -123,6 +122,8 @@ def contained(root: Path, relative: str) -> Path:
 
 def decode_once(text: str) -> str:
     """Percent-decoded `text`; raises UnsafePathError for broken escapes and for bytes that are not (shortest) UTF-8."""
+    from urllib.parse import unquote_to_bytes  # slow to import, and a build in which nothing changed does without
+
     if _BAD_ESCAPE.search(text):
         raise UnsafePathError(f"The path {shown(text)} has a '%' without two hexadecimal digits.")
     try:

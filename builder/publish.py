@@ -9,6 +9,7 @@ from builder import urls
 from builder.bundles import BundleLimits, open_bundle
 from builder.cache import Cache, digest
 from builder.config import Config
+from builder.errors import NotebookError, UnsafePathError
 from builder.frame import Frame, fill, redirect
 from builder.ledger import FileRecord, Ledger, PageRecord
 from builder.page import Body, Finding, Ref
@@ -195,13 +196,21 @@ class Publisher:
             self._ledger.begin()
             if name is not names[0]:
                 stat = self._output.link(self._output.root / names[0], name)
-            elif inside:
-                with open_bundle(self._config.source / holder, self._limits) as bundle:
-                    stat = self._output.write(name, bundle.read(file.removeprefix(f"{source.path}/")))
             else:
-                stat = self._output.copy(contained(self._config.source, file), name)
+                try:
+                    stat = self._copy(holder, file.removeprefix(f"{source.path}/") if inside else "", name)
+                except (OSError, KeyError, UnsafePathError) as error:  # unreadable, or not any more what the scan saw
+                    reason = error.strerror if isinstance(error, OSError) else "it has just changed"
+                    raise NotebookError(f"the file {file!r} of this page cannot be read: {reason}") from error
             self._note(name, stat, origin)
         return names
+
+    def _copy(self, file: str, inner: str, name: str) -> Stat:
+        """Publish a source file, or with `inner` a file inside a ZIP bundle, as output file `name`."""
+        if not inner:
+            return self._output.copy(contained(self._config.source, file), name)
+        with open_bundle(self._config.source / file, self._limits) as bundle:
+            return self._output.write(name, bundle.read(inner))
 
     def _put(self, name: str, data: bytes) -> bool:
         origin = f"={digest(data)}"

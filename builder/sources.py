@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Literal, NamedTuple
@@ -25,8 +24,7 @@ __all__ = [
     "scan",
 ]
 
-_NOTEBOOK, _ZIP, _BUNDLE = 0, 1, 2  # who goes first when several claim a page; the same again for a folder's index
-_OF_FOLDER = 3
+_NOTEBOOK, _ZIP, _BUNDLE, _INDEX = range(4)  # who goes first when several claim a page
 _NEVER_PUBLIC = frozenset({"folder.toml", "site.toml"})
 _PAGE_FILE = "index.html"
 
@@ -82,6 +80,8 @@ def fold(name: str) -> str:
     """The form in which two names are equal on file systems that ignore case and Unicode normal forms."""
     if name.isascii():
         return name.lower()
+    import unicodedata  # slow to import, and most names do without
+
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
@@ -89,11 +89,11 @@ def classify(files: Iterable[str], is_bundle: Callable[[str], bool] = lambda fil
     """Name the pages that `files` (paths relative to the source folder) make.
 
     `is_bundle` says of a ZIP whether it has an `index.ipynb` at its root; others are plain files. Where several files
-    claim one path, the order is: notebook, ZIP, folder bundle, then `index` of the folder of that path, same order.
+    claim one path, the order is: notebook, ZIP, folder bundle, then the `index.ipynb` of the folder of that path.
     """
     names = sorted(files)
     bundles = _folder_bundles(names)
-    claims: tuple[list[Source], ...] = ([], [], [], [], [], [])
+    claims: tuple[list[Source], ...] = ([], [], [], [])
     inner = _inner_files(names, bundles)
     within = frozenset(file for members in inner.values() for file in members)
     for file in names:
@@ -102,20 +102,13 @@ def classify(files: Iterable[str], is_bundle: Callable[[str], bool] = lambda fil
         folder, _, last = file.rpartition("/")
         if last.endswith(NOTEBOOK):
             if last == "index.ipynb":
-                claims[_NOTEBOOK + _OF_FOLDER].append(Source(folder, "index", file, folder))
+                claims[_INDEX].append(Source(folder, "index", file, folder))
             else:
                 claims[_NOTEBOOK].append(Source(file[:-6], "notebook", file, folder))
         elif last.endswith(ARCHIVE) and is_bundle(file):
-            if last == "index.zip":
-                claims[_ZIP + _OF_FOLDER].append(Source(folder, "zip", file, ""))
-            else:
-                claims[_ZIP].append(Source(file[:-4], "zip", file, ""))
+            claims[_ZIP].append(Source(file[:-4], "zip", file, ""))
     for bundle in bundles:
-        folder, _, last = bundle.rpartition("/")
-        if last == "index":
-            claims[_BUNDLE + _OF_FOLDER].append(Source(folder, "folder", f"{bundle}/index.ipynb", bundle))
-        else:
-            claims[_BUNDLE].append(Source(bundle, "folder", f"{bundle}/index.ipynb", bundle))
+        claims[_BUNDLE].append(Source(bundle, "folder", f"{bundle}/index.ipynb", bundle))
     return _settle(claims, inner)
 
 
@@ -162,10 +155,10 @@ def _settle(claims: tuple[list[Source], ...], inner: dict[str, list[str]]) -> Tr
             elif (winner := pages.setdefault(source.path, source)) is not source:
                 sentence = _LOSER.format(file=source.file, winner=winner.file, path=source.path)
                 collisions.append((source.file, sentence))
-            elif rank >= _OF_FOLDER:
+            elif rank == _INDEX:
                 indexes.add(source.path)
     bundle_files: dict[str, tuple[str, ...]] = {}
-    for source in claims[_BUNDLE] + claims[_BUNDLE + _OF_FOLDER]:
+    for source in claims[_BUNDLE]:
         if pages.get(source.path) is source:
             files, start = inner[source.base], len(source.base) + 1
             bundle_files[source.path] = tuple(file for file in files if is_public(file[start:]))

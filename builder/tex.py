@@ -53,6 +53,16 @@ def check_bounds(tex: str) -> None:
             raise TexError("is nested too deeply")
 
 
+def is_balanced(tex: str) -> bool:
+    """Whether every brace has its partner."""
+    depth = 0
+    for match in _BRACES.finditer(tex):
+        depth += (match[0] == "{") - (match[0] == "}")
+        if depth < 0:
+            return False
+    return not depth
+
+
 def strip_comments(tex: str) -> str:
     """The formula without `% comments`."""
     return _COMMENT.sub(lambda match: match[1] or "", tex) if "%" in tex else tex
@@ -81,10 +91,8 @@ class Macro(NamedTuple):
     default: str | None = None
 
 
-_DEFINITION = re.compile(
-    r"\\(newcommand|renewcommand|providecommand|def|gdef|let|DeclareMathOperator)(?![A-Za-z])(\*?)\s*"
-    r"(?:\{\s*(\\(?:[A-Za-z]+|.))\s*\}|(\\(?:[A-Za-z]+|.)))\s*"
-)
+DEFINES = re.compile(r"\\(newcommand|renewcommand|providecommand|g?def|let|DeclareMathOperator)(?![A-Za-z])")
+_DEFINITION = re.compile(DEFINES.pattern + r"(\*?)\s*(?:\{\s*(\\(?:[A-Za-z]+|.))\s*\}|(\\(?:[A-Za-z]+|.)))\s*")
 _SIGNATURE = re.compile(r"(?:\[(\d)\]\s*)?(?:\[([^\[\]]*)\]\s*)?")
 _PARAMETERS = re.compile(r"((?:#\d)*)\s*(?=\{)")
 

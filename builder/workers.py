@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -59,14 +61,14 @@ class _Worker:
         closing = [self.connection, *others] if context.get_start_method() == "fork" else []
         target = context.Process(target=_work, args=(theirs, closing), daemon=True)  # type: ignore[attr-defined]
         self.process = cast(BaseProcess, target)
-        self.process.start()
+        with _interrupts_later():
+            self.process.start()
         theirs.close()
         self.job: Job | None = None
         self.deadline = 0.0
 
-    def give(self, job: Job) -> None:
+    def give(self, job: Job, seconds: float) -> None:
         self.job = job
-        seconds = RENDER_SECONDS + (job.execution.notebook_timeout if job.execution else 0)
         self.deadline = time.monotonic() + seconds
         with suppress(OSError):  # a worker that is gone is noticed when its answer is read
             self.connection.send_bytes(msgspec.msgpack.encode(job))
@@ -85,8 +87,9 @@ class _Worker:
 class Pool:
     """Up to `size` workers; `fork` only where no thread runs, `forkserver` everywhere else."""
 
-    def __init__(self, size: int, method: StartMethod) -> None:
+    def __init__(self, size: int, method: StartMethod, seconds: float = RENDER_SECONDS) -> None:
         self._size = max(1, size)
+        self._seconds = seconds
         self._context: BaseContext = multiprocessing.get_context(method)
         self._workers: list[_Worker] = []
         self._decode = msgspec.msgpack.Decoder(Result).decode
@@ -119,7 +122,7 @@ class Pool:
         """Give jobs to free workers, starting workers only as far as there are jobs."""
         while len(busy) < self._size and (job := next(waiting, None)) is not None:
             worker = next((worker for worker in self._workers if worker.job is None), None) or self._start()
-            worker.give(job)
+            worker.give(job, self._seconds + (job.execution.notebook_timeout if job.execution else 0))
             busy.append(worker)
         return busy
 
@@ -144,7 +147,8 @@ class Pool:
                 return result
             failure = "rendering took too long and was stopped"
         except (EOFError, OSError):
-            failure = "the renderer process ended while it worked on this notebook (out of memory?)"
+            worker.process.join(1)
+            failure = f"the renderer process {_ending(worker.process.exitcode)} while it worked on this notebook"
         self._workers.remove(worker)
         worker.stop(kill=True)
         return Result(None, failure=failure)
@@ -155,16 +159,61 @@ def worker_count(setting: int) -> int:
     return setting or len(os.sched_getaffinity(0))
 
 
+def _ending(code: int | None) -> str:
+    """How a process that should have gone on came to its end, from its exit code."""
+    if code == -signal.SIGKILL:
+        return "was killed (out of memory?)"
+    if code is not None and code < 0:
+        return f"crashed ({signal.strsignal(-code)})"
+    return "ended"
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold Ctrl-C back while a process starts: a fork must not be hit by it before it can say what it does then."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def _work(connection: Connection, inherited: list[Connection]) -> None:
     """A worker's whole life; it ends when the other end of its pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for other in inherited:
         other.close()
-    from builder.render import render
-
+    threading.Thread(target=_end_with, args=(connection.fileno(),), daemon=True).start()
+    answer = _renderer()
     decode = msgspec.msgpack.Decoder(Job).decode
-    encode = msgspec.msgpack.Encoder().encode
     with suppress(EOFError, OSError):
         while True:
-            connection.send_bytes(encode(render(decode(connection.recv_bytes()))))
+            connection.send_bytes(answer(decode(connection.recv_bytes())))
+
+
+def _end_with(descriptor: int) -> None:
+    """End this process, whatever it is doing, when nobody holds the other end of its pipe any more."""
+    poll = select.poll()
+    poll.register(descriptor, 0)  # hang-ups are always reported
+    poll.poll()
+    os._exit(0)
+
+
+def _renderer() -> Callable[[Job], bytes]:
+    """From a job to its encoded result; when the code for that cannot be loaded, each result says so."""
+    encode = msgspec.msgpack.Encoder().encode
+    try:
+        from builder.render import render
+    except Exception as error:
+        broken = encode(Result(None, failure=f"the renderer cannot be loaded ({type(error).__name__}: {error})"))
+        return lambda job: broken
+
+    def answer(job: Job) -> bytes:
+        try:
+            return encode(render(job))
+        except Exception as error:  # what a page is made of cannot be sent: too large, or no text
+            return encode(Result(None, failure=f"the rendered page cannot be used ({type(error).__name__}: {error})"))
+
+    return answer

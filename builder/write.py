@@ -17,6 +17,10 @@ MARKER = ".nbfolio-output"
 STAGING = ".nbfolio-staging"
 MARKER_TEXT = "This folder is written by nbfolio: build-site replaces and removes files in it.\n"
 
+_held: set[int] = set()
+"""Locked descriptors. A lock belongs to all processes that inherit one, so forked workers give them up."""
+os.register_at_fork(after_in_child=lambda: [os.close(_held.pop()) for _ in tuple(_held)])
+
 
 def stat_of(status: os.stat_result) -> Stat:
     """The three numbers that tell whether a file was replaced or changed."""
@@ -43,9 +47,10 @@ class OutputFolder:
         return stat
 
     def copy(self, source: Path, name: str) -> Stat:
-        """Publish a copy of a file from outside, byte for byte."""
-        with self._staged() as temporary:
-            shutil.copyfile(source, temporary)
+        """Publish a copy of a file from outside, byte for byte; OSError when that file cannot be opened."""
+        with open(source, "rb") as original, self._staged() as temporary:
+            with open(temporary, "wb") as file:
+                shutil.copyfileobj(original, file, 1 << 20)
             stat = stat_of(os.stat(temporary))
             self._publish(temporary, name)
         return stat
@@ -143,16 +148,29 @@ def open_output(root: Path, source: Path, *, clean: bool = False) -> Iterator[Ou
         descriptor = os.open(root / MARKER, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise OutputError(f"{root}: {_reason(error)}") from error
+    _held.add(descriptor)
     try:
         _lock(descriptor, root)
+        try:
+            yield _prepared(root, descriptor)
+        finally:
+            shutil.rmtree(root / STAGING, ignore_errors=True)
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def _prepared(root: Path, descriptor: int) -> OutputFolder:
+    """A locked output folder, with an empty staging folder and a word about who holds it."""
+    try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{MARKER_TEXT}{os.getpid()}\n".encode(), 0)
+        with _ignored():  # on a full disk only the number in another builder's message is missing
+            os.pwrite(descriptor, f"{MARKER_TEXT}{os.getpid()}\n".encode(), 0)
         shutil.rmtree(root / STAGING, ignore_errors=True)
         (root / STAGING).mkdir(exist_ok=True)
-        yield OutputFolder(root)
-    finally:
-        shutil.rmtree(root / STAGING, ignore_errors=True)
-        os.close(descriptor)
+    except OSError as error:
+        raise OutputError(f"{root}: {_reason(error)}") from error
+    return OutputFolder(root)
 
 
 def _refuse_unfit(root: Path, source: Path, clean: bool) -> None:

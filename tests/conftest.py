@@ -7,7 +7,9 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 
 import psutil
 import pytest
@@ -61,10 +63,17 @@ def _running(threads: set[threading.Thread], deadline: float) -> list[threading.
     return [thread for thread in threads if thread.is_alive()]
 
 
-def _children() -> list[psutil.Process]:
+def _children(of: int | None = None) -> list[psutil.Process]:
     """All processes below this one, without the two helpers that multiprocessing keeps for as long as Python runs."""
     helpers = (forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid)  # type: ignore[attr-defined]
-    return [process for process in psutil.Process().children(recursive=True) if process.pid not in helpers]
+    found: list[psutil.Process] = []
+    # psutil would read the state of every process of the machine, before and after each test
+    for task in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
+        with suppress(OSError, psutil.NoSuchProcess):
+            for pid in map(int, task.read_text().split()):
+                if pid not in helpers:
+                    found += [psutil.Process(pid), *_children(pid)]
+    return found
 
 
 def _command(process: psutil.Process) -> str:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.layout import MAX_COLUMNS, MAX_HEIGHT, MAX_ROW, Layout, Slot, read_layout
@@ -294,11 +294,13 @@ def check(layout: Layout, count: int) -> None:
             assert 1 <= place.height <= MAX_HEIGHT
 
 
+@settings(deadline=None)
 @given(JSON, st.lists(JSON, max_size=4))
 def test_no_metadata_whatsoever_raises(metadata: object, cells: list[object]) -> None:
     check(read_layout(metadata, cells), len(cells))
 
 
+@settings(deadline=None)
 @given(JSON, st.lists(JSON, max_size=4), st.booleans())
 def test_no_view_or_entry_whatsoever_raises_or_leaves_the_grid(view: object, entries: list[object], old: bool) -> None:
     metadata = {"urth": {"dashboard": view}} if old else notebook({"grid": view}, "grid")

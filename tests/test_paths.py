@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.errors import UnsafePathError
@@ -92,6 +92,7 @@ def test_hidden_names_pass_on_request_but_dots_never() -> None:
             safe_relative(path, hidden=True)
 
 
+@settings(deadline=None)
 @given(ODD | st.text(max_size=40), st.booleans())
 def test_what_passes_stays_below_its_folder(text: str, hidden: bool) -> None:
     try:
@@ -130,6 +131,7 @@ def test_link_target_resolves_inside_the_root_only(base: str, target: str, resul
     assert join_below(base, target) == result
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["", "a", "a/b", "a/b/c"]), ODD)
 def test_resolved_link_never_leaves_the_root(base: str, target: str) -> None:
     result = join_below(base, target)
@@ -166,6 +168,7 @@ def test_containment_survives_a_link_to_itself(tmp_path: Path) -> None:
     assert contained(tmp_path, "loop/x").is_relative_to(tmp_path)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["..", ".", "a", "link", "out", "", "etc"]), max_size=8))
 def test_contained_path_is_below_the_root_whatever_is_asked(parts: list[str]) -> None:
     root = Path(os.path.realpath(__file__)).parent
@@ -175,6 +178,7 @@ def test_contained_path_is_below_the_root_whatever_is_asked(parts: list[str]) ->
         assert ".." in parts or parts[:1] == [""]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_decoding_undoes_encoding_once(text: str) -> None:
     assert decode_once(quote(text)) == text
@@ -194,6 +198,7 @@ def test_broken_or_overlong_encoding_is_refused(text: str) -> None:
         decode_once(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_shown_text_is_one_printable_line_of_bounded_length(text: str) -> None:
     assert shown(text).isprintable()

@@ -92,7 +92,7 @@ def test_the_same_reference_has_one_number_and_link_and_file_differ() -> None:
         ('<img src="a.png">', '<img src="\x020\x03">'),
         ("<img src='a.png' alt='x>y'>", "<img src='\x020\x03' alt='x>y'>"),
         ("<IMG alt=x SRC=a.png>", '<IMG alt=x SRC="\x020\x03">'),
-        ("<img\n  src = \"a.png\"\t/>", "<img\n  src = \"\x020\x03\"\t/>"),
+        ('<img\n  src = "a.png"\t/>', '<img\n  src = "\x020\x03"\t/>'),
         ("<img src=a.png/>", '<img src="\x020\x03">'),
         ("</p><a href=b.html>x", '</p><a href="\x020\x03">x'),
         ('<video poster="p.png" src="v.mp4">', '<video poster="\x020\x03" src="\x021\x03">'),

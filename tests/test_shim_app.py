@@ -382,6 +382,12 @@ def test_a_part_of_a_file_is_sent_as_it_is(get: Client, asked: str, content_rang
     assert answer.headers["etag"] == get("/dashboards/a/data.csv").headers["etag"]
 
 
+def test_a_part_of_a_page_is_never_a_part_of_its_compressed_form(get: Client) -> None:
+    answer = get("/", range="bytes=100-199", accept_encoding="gzip")
+    assert (answer.status, answer.body) == (206, LONG[100:200])
+    assert "content-encoding" not in answer.headers
+
+
 def test_a_part_that_is_not_there_is_416(get: Client) -> None:
     answer = get("/dashboards/a/data.csv", range="bytes=10-")
     assert (answer.status, answer.body, answer.headers["content-range"]) == (416, b"", "bytes */10")

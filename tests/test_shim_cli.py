@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -41,7 +42,7 @@ def run_shim(*args: str, env: dict[str, str] | None = None) -> subprocess.Comple
 
 
 @contextmanager
-def serving(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(*args: str, own_group: bool = False) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running program and the address it printed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "shim", *args, "--port", "0"],
@@ -49,6 +50,7 @@ def serving(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        start_new_session=own_group,
     )
     assert process.stdout
     try:
@@ -76,6 +78,45 @@ def site(tmp_path: Path) -> Path:
     (tmp_path / "_site").mkdir()
     (tmp_path / "_site" / "index.html").write_text("<h1>Hello</h1>")
     return tmp_path
+
+
+def write_notebook(path: Path, text: str) -> None:
+    """A notebook with one Markdown cell, put in its place in one step."""
+    cell = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": text}
+    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(notebook))
+    temporary.replace(path)
+
+
+def test_it_builds_serves_what_is_built_and_keeps_up_with_the_folder(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "one.ipynb", "First text")
+    with serving(str(tmp_path), own_group=True) as (process, address):
+        assert process.stderr
+        assert fetch(address, "/healthz")[0] == 200
+        assert "built 1" in process.stderr.readline()
+        status, body = fetch(address, "/dashboards/one/")
+        assert (status, b"First text" in body) == (200, True)
+        write_notebook(tmp_path / "one.ipynb", "Second text")
+        assert "built 1" in process.stderr.readline()
+        assert b"Second text" in fetch(address, "/dashboards/one/")[1]
+        assert fetch(address, "/readyz")[0] == 200
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the renderers, too
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_a_folder_of_somebody_else_as_output_is_left_alone_and_said(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "one.ipynb", "Text")
+    (tmp_path / "_site").mkdir()
+    (tmp_path / "_site" / "index.html").write_text("Mine")
+    with serving(str(tmp_path)) as (process, address):
+        assert process.stderr
+        assert "The site is not kept up to date" in process.stderr.readline()
+        assert fetch(address, "/readyz")[0] == 503
+        assert fetch(address, "/") == (200, b"Mine")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

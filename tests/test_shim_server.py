@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SECRET = b"root:x:0:0"
 LONG_HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ".ljust(32 << 10, b"x")
-BIG = os.urandom(1 << 20) * 24
+BIG = os.urandom(1 << 20) * 16
 """More than socket buffers hold."""
 
 
@@ -74,10 +74,10 @@ def exchange(server: Server, request: bytes) -> bytes:
     """What comes back until the server closes; the request should make it do so."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(request)
-        received = b""
-        while block := connection.recv(65536):
+        received = bytearray()
+        while block := connection.recv(1 << 20):
             received += block
-    return received
+    return bytes(received)
 
 
 def ask(server: Server, target: bytes, *headers: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
@@ -168,6 +168,16 @@ def test_odd_requests_get_a_plain_refusal(server: Server, request_bytes: bytes, 
     assert b"evil" not in answer
 
 
+def test_forwarding_headers_of_strangers_do_not_arrive() -> None:
+    def app(environ: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:
+        start_response("200 OK", [])
+        return [" ".join(sorted(name for name in environ if "FORWARDED" in name)).encode()]
+
+    with running(app) as server:
+        answer = ask(server, b"/", b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: https", b"Forwarded: for=a")
+    assert answer.partition(b"\r\n\r\n")[2] == b""
+
+
 def test_one_connection_carries_many_requests(server: Server) -> None:
     connection = HTTPConnection("localhost", server.port, timeout=30)
     try:
@@ -188,8 +198,8 @@ def test_one_connection_carries_many_requests(server: Server) -> None:
 def test_large_files_come_whole_and_in_parts(server: Server) -> None:
     head, _, body = ask(server, b"/media/big.mp4").partition(b"\r\n\r\n")
     assert (status(head), body == BIG) == (200, True)
-    head, _, body = ask(server, b"/media/big.mp4", b"Range: bytes=1000000-20000000").partition(b"\r\n\r\n")
-    assert (status(head), body == BIG[1_000_000:20_000_001]) == (206, True)
+    head, _, body = ask(server, b"/media/big.mp4", b"Range: bytes=1000000-12000000").partition(b"\r\n\r\n")
+    assert (status(head), body == BIG[1_000_000:12_000_001]) == (206, True)
     head, _, body = ask(server, b"/media/big.mp4", method=b"HEAD").partition(b"\r\n\r\n")
     assert (f"\r\nContent-Length: {len(BIG)}\r\n".encode() in head, body) == (True, b"")
 
