@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -165,9 +165,10 @@ class Builder:
 
             size = worker_count(self.config.build.jobs)
             if self._method == "fork":
-                import builder.render
+                with suppress(Exception):  # a worker says of each page what is wrong
+                    import builder.render
 
-                builder.render.exporter()  # what the parent has imported and made, its forks need not
+                    builder.render.exporter()  # what the parent has imported and made, its forks need not
                 size = min(size, most)
             self._pool = Pool(size, self._method)
         return self._pool

@@ -18,6 +18,8 @@ from pygments.lexers import (  # type: ignore[import-untyped]
 )
 from pygments.token import STANDARD_TYPES, Token  # type: ignore[import-untyped]
 
+from builder.lexing import tokens_of
+
 MAX_SOURCE = 200_000
 """Longer sources are shown without colours."""
 
@@ -89,7 +91,7 @@ def _lex(source: str, lexer: Lexer | None) -> Tokens | None:
     tokens: Tokens = []
     deadline = time.thread_time() + MAX_SECONDS
     try:
-        stream = ((kind, text) for _, kind, text in lexer.get_tokens_unprocessed(ended))
+        stream = ((kind, text) for _, kind, text in tokens_of(lexer, ended))
         while batch := list(islice(stream, _BATCH)):
             tokens += batch
             if time.thread_time() > deadline:

@@ -63,7 +63,7 @@ def full() -> dict[str, Any]:
         {**markdown(["# T\n", "t"], attachments={"a.png": {"image/png": "QUJD"}}), "id": "m1"},
         {**code(["a\n", "b"], stream, result, error, execution_count=3), "id": "c1"},
         {"cell_type": "raw", "metadata": {"format": "x"}, "source": "raw", "id": "r1"},
-        metadata={"kernelspec": {"name": "python3"}, "widgets": {"x": [{"y": 1}]}},
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "widgets": {"x": [{"y": 1}]}},
     )
 
 
@@ -326,8 +326,12 @@ def test_any_notebook_is_read_or_refused_in_a_sentence(raw: list[Any], metadata:
     try:
         found = read_notebook(data, "a.ipynb")
     except NotebookError as error:
+        refused = str(error)
+    else:
+        refused = ""
+    if refused:
         assert version in (1, 2, 3)
-        assert "could not be upgraded" in str(error)
+        assert "could not be upgraded" in refused
         return
     json.dumps(found.node, allow_nan=False).encode()
     assert len(found.node.cells) == len(raw)
@@ -341,11 +345,13 @@ def test_any_notebook_is_read_or_refused_in_a_sentence(raw: list[Any], metadata:
 @settings(deadline=None)
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]":,\\u0nbformat4cells\x02\ufeff', max_size=60).map(str.encode))
 def test_any_bytes_are_read_or_refused_in_a_sentence(data: bytes) -> None:
+    refused = "a.ipynb is "
     try:
         read_notebook(data, "a.ipynb")
     except NotebookError as error:
-        assert str(error).startswith("a.ipynb is ")
-        assert "\n" not in str(error)
+        refused = str(error)
+    assert refused.startswith("a.ipynb is ")
+    assert "\n" not in refused
     assert isinstance(check_notebook(data), list)
 
 
