@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from builder.scanning import Scan, rescan, scan
 from builder.write import OutputFolder, open_output
 
 if TYPE_CHECKING:
+    from builder.ledger import PageRecord
     from builder.pages import Before, Progress
     from builder.publish import Publisher
     from builder.site import Site
@@ -29,17 +31,26 @@ if TYPE_CHECKING:
 class Builder:
     """Builds one site, once or again and again; a context manager that holds the lock on the output folder.
 
-    `method` is how renderer processes start: `fork` only in a program without threads.
+    `method` is how renderer processes start: `fork` only in a program without threads. `excluded` are folders below the
+    source that are none of it, besides output and state; `cache` is another one than that in the state folder.
     """
 
-    def __init__(self, config: Config, *, method: StartMethod = "fork", clean: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        method: StartMethod = "fork",
+        clean: bool = False,
+        excluded: Collection[Path] = (),
+        cache: Cache | None = None,
+    ) -> None:
         self.config = config
         self._method: StartMethod = method
         self._clean = clean
         self._stack = ExitStack()
         self._ledger = Ledger(config.state_dir, config.output)
-        self._cache = Cache(config.state_dir / "cache")
-        self._excluded = (config.output, config.state_dir)
+        self._cache = cache or Cache(config.state_dir / "cache")
+        self._excluded = (config.output, config.state_dir, *excluded)
         self._output: OutputFolder
         self._survey: Survey | None = None
         self._pool: Pool | None = None
@@ -172,6 +183,17 @@ class Builder:
                 size = min(size, most)
             self._pool = Pool(size, self._method)
         return self._pool
+
+    @property
+    def site(self) -> Site:
+        """The site as the last build that had work to do left it."""
+        assert self._last
+        return self._last
+
+    @property
+    def records(self) -> Mapping[str, PageRecord]:
+        """What is known of each page of `site`, by its path."""
+        return self._ledger.pages
 
     def save_report(self, report: Report) -> None:
         """Leave the report where scripts find it: `build-report.json` in the state folder."""

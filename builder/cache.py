@@ -17,9 +17,13 @@ _PRUNED = ".pruned"
 
 
 class Cache:
-    """A content-addressed store below one folder; what is damaged or missing counts as not there."""
+    """A content-addressed store below one folder; what is damaged or missing counts as not there.
 
-    def __init__(self, folder: Path) -> None:
+    What it lacks is looked for in the one `behind` it, which is only read.
+    """
+
+    def __init__(self, folder: Path, behind: Cache | None = None) -> None:
+        self._behind = behind
         self._bodies = folder / "bodies"
         self._media = folder / "media"
         self._folders: set[Path] = set()
@@ -29,14 +33,19 @@ class Cache:
     def body(self, key: str) -> Body | None:
         """The body kept under `key`, None unless it and all of its images are there."""
         path = self._path(self._bodies, key)
+        body = self._read(path)
+        if body:
+            _note_use(path)
+        elif self._behind:
+            body = self._behind._read(self._behind._path(self._behind._bodies, key))
+        return body
+
+    def _read(self, path: Path) -> Body | None:
         try:
             body = self._decode(path.read_bytes())
         except (OSError, msgspec.MsgspecError):
             return None
-        if not all(self.media(name).exists() for name in body.media):
-            return None
-        _note_use(path)
-        return body
+        return body if all(self.media(name).exists() for name in body.media) else None
 
     def keep(self, key: str, body: Body, media: tuple[Media, ...]) -> None:
         """Store a body and its images; the body comes last, so that it never lacks one."""
@@ -47,8 +56,12 @@ class Cache:
         self._write(self._path(self._bodies, key), self._encode(body))
 
     def media(self, name: str) -> Path:
-        """Where the image `name` is kept."""
-        return self._path(self._media, name)
+        """Where the image `name` is kept, or goes."""
+        path = self._path(self._media, name)
+        if self._behind and not path.exists():
+            other = self._behind.media(name)
+            return other if other.exists() else path
+        return path
 
     def prune(self) -> None:
         """Once a day, forget what no build has asked for in 30 days."""

@@ -82,6 +82,7 @@ def build(
     from builder.build import Builder
     from builder.display import Display
 
+    watch = watch or poll is not None
     if watch and form == "json":
         raise click.UsageError("--format json reports one build; it cannot be combined with --watch.")
     overrides: dict[str, object] = {
@@ -97,7 +98,7 @@ def build(
         report = builder.build(force=force, progress=display.progress)
         builder.save_report(report)
         display.report(report)
-        if watch or poll:
+        if watch:
             _watch(config, builder, display, poll)
     return 1 if strict and (report.failed or report.findings) else 0
 
@@ -113,7 +114,7 @@ def init(folder: Path) -> int:
     return 0
 
 
-@click.command(help="List what would go wrong when the notebooks below SOURCE are published; exits with 1 when there is anything.")
+@click.command(help="List what would go wrong when the notebooks below SOURCE are published; exits with 1 when there is something to mend.")
 @_common
 def check(source: Path | None, file: Path | None, form: str, quiet: bool) -> int:
     """Check without publishing."""
@@ -123,9 +124,9 @@ def check(source: Path | None, file: Path | None, form: str, quiet: bool) -> int
     report = check_site(config)
     if form == "json":
         click.echo(report.json(), nl=False)
-    elif not quiet or report.findings:
+    elif not quiet or report.problems:
         click.echo(str(report))
-    return 1 if report.findings else 0
+    return 1 if report.problems else 0
 
 
 def _config(source: Path | None, file: Path | None, overrides: dict[str, object]) -> Config:

@@ -33,8 +33,10 @@ MAX_OUTPUT = 100_000_000
 """Characters and bytes of output that one run may make."""
 MAX_MESSAGE = 300
 
-_KEPT = {"PATH", "HOME", "LANG", "TMPDIR", "TZ"}
-_KEPT_JUPYTER = {"PATH", "DATA_DIR", "CONFIG_DIR", "CONFIG_PATH", "RUNTIME_DIR", "PLATFORM_DIRS", "PREFER_ENV_PATH"}
+_KEPT = {"PATH", "HOME", "LANG", "TMPDIR", "TZ"} | {
+    f"JUPYTER_{name}"
+    for name in ("PATH", "DATA_DIR", "CONFIG_DIR", "CONFIG_PATH", "RUNTIME_DIR", "PLATFORM_DIRS", "PREFER_ENV_PATH")
+}
 
 
 def needs_execution(nb: NotebookNode, mode: Literal["never", "missing", "always"]) -> bool:
@@ -47,11 +49,7 @@ def needs_execution(nb: NotebookNode, mode: Literal["never", "missing", "always"
 
 def kernel_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What a kernel gets of our environment: what it needs to start, and nothing that could be a secret."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in _KEPT or name.startswith(("LC_", "PYTHON")) or name.removeprefix("JUPYTER_") in _KEPT_JUPYTER
-    }
+    return {name: value for name, value in environ.items() if name in _KEPT or name.startswith(("LC_", "PYTHON"))}
 
 
 def execute_notebook(
@@ -65,23 +63,16 @@ def execute_notebook(
     name = _kernel_name(nb)
     with TemporaryDirectory(prefix="nbfolio-") as private:
         runner = _Runner(copy.deepcopy(nb), name, cell_timeout, notebook_timeout)
-        launch = {
-            "cwd": str(folder),
-            "env": kernel_environment(environ),
-            "stdout": DEVNULL,
-            "stderr": DEVNULL,
-        }
+        launch = {"cwd": str(folder), "env": kernel_environment(environ), "stdout": DEVNULL, "stderr": DEVNULL}
         try:
             # A loop of our own: one that was made before a fork would be shared with the parent.
             return asyncio.run(runner.run(os.path.join(private, "kernel.json"), launch))
-        except NotebookError:
-            raise
         except Exception as error:
             raise runner.explain(error) from error
 
 
 class _Runner(ExecutePreprocessor):
-    """nbconvert's preprocessor with a time limit for all cells, a bound on outputs, and a kernel that leaves nothing."""
+    """nbconvert's preprocessor with a limit of time for all cells and of outputs, and a kernel that leaves nothing."""
 
     def __init__(self, nb: NotebookNode, kernel: str, cell_timeout: int, notebook_timeout: int) -> None:
         super().__init__(kernel_name=kernel, timeout=cell_timeout, record_timing=False)  # type: ignore[no-untyped-call]

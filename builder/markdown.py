@@ -77,14 +77,19 @@ def _formula_rule(md: Markdown) -> None:
 class _InlineParser(InlineParser):
     """Leaves emphasis alone where there is too much of it."""
 
+    watchful = False
+    """Set for a source with enough marks in all; counting them in every line would cost more than it saves."""
     overflowed = False
 
     def finalize_tokens(self, tokens: list[dict[str, Any]], depth: int) -> list[dict[str, Any]]:
-        marks = sum(len(_MARK.findall(token["raw"])) for token in tokens if token["type"] == "text")
-        if marks > MAX_MARKS:
+        if self.watchful and _marks(tokens) > MAX_MARKS:
             self.overflowed = True
             depth = self.max_nested_level
         return super().finalize_tokens(tokens, depth)
+
+
+def _marks(tokens: list[dict[str, Any]]) -> int:
+    return sum(len(_MARK.findall(token["raw"])) for token in tokens if token["type"] == "text")
 
 
 # nbconvert's plugins in its order, each with what a source must have for it to matter.
@@ -106,7 +111,7 @@ class MarkdownRenderer:
 
     def __init__(self, highlight: Callable[[str, str], str]) -> None:
         self._renderer = PageRenderer(highlight)
-        self._parsers: dict[tuple[bool, ...], Markdown] = {}
+        self._parsers: dict[tuple[bool, ...], tuple[Markdown, _InlineParser]] = {}
 
     def render(self, source: str, page: PageText) -> str:
         """The HTML of the cell that `page` is at; what it refers to, its headings and findings are collected there."""
@@ -115,17 +120,18 @@ class MarkdownRenderer:
         text, self._renderer.held = _hold_back(source)
         if len(text) > MAX_SOURCE:
             return _as_it_is(source, page, f"This Markdown cell has more than {MAX_SOURCE} characters")
-        parser = self._parser(text)
+        parser, inline = self._parser(text)
+        inline.watchful = text.count("*") + text.count("_") > MAX_MARKS
+        inline.overflowed = False
         try:
             html = str(parser(text))
         except RecursionError:
             return _as_it_is(source, page, "This Markdown cell is nested too deeply")
-        if isinstance(parser.inline, _InlineParser) and parser.inline.overflowed:
-            parser.inline.overflowed = False
+        if inline.overflowed:
             page.warn(f"A paragraph has more than {MAX_MARKS} emphasis marks; they are shown as they are.")
         return html
 
-    def _parser(self, source: str) -> Markdown:
+    def _parser(self, source: str) -> tuple[Markdown, _InlineParser]:
         """The parser with only the rules that matter for `source`; fewer rules are faster, the result is the same."""
         wanted = tuple(matters(source) for matters, _ in _PLUGINS)
         parser = self._parsers.get(wanted)
@@ -133,7 +139,8 @@ class MarkdownRenderer:
             plugins = [plugin for (_, plugin), chosen in zip(_PLUGINS, wanted, strict=True) if chosen]
             block = BlockParser()
             block.specification["atx_heading"] = _HEADING
-            parser = self._parsers[wanted] = Markdown(self._renderer, block, _InlineParser(), plugins)
+            inline = _InlineParser()
+            parser = self._parsers[wanted] = Markdown(self._renderer, block, inline, plugins), inline
         return parser
 
 

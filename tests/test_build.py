@@ -259,7 +259,7 @@ def test_a_notebook_that_never_was_good_is_in_no_listing(tmp_path: Path) -> None
     report = build(tmp_path)
     assert statuses(report) == {"bad": "failed", "good": "built"}
     assert "bad/index.html" not in page(tmp_path, "")
-    assert broken_links(tmp_path / "_site") == [f"{tree}/good/index.html: bad.ipynb" for tree in (PLAIN, FULL)]
+    assert broken_links(tmp_path / "_site") == [f"{tree}/good/index.html: bad.ipynb" for tree in (FULL, PLAIN)]
 
 
 def test_an_unreadable_notebook_is_a_sentence(source: Path) -> None:

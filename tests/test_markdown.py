@@ -15,7 +15,7 @@ from mistune import Markdown
 
 import builder.markdown
 from builder.formulas import Formulas
-from builder.markdown import MAX_MARKS, MAX_SOURCE, MarkdownRenderer, PageText
+from builder.markdown import MAX_MARKS, MAX_SOURCE, MarkdownRenderer, PageText, _InlineParser
 from builder.page import REF, Heading, Media
 from builder.references import References
 
@@ -108,7 +108,7 @@ def test_fewer_rules_give_the_same_html_for_any_text(source: str) -> None:
 class _EveryRule(MarkdownRenderer):
     """Always uses the parser with all rules."""
 
-    def _parser(self, source: str) -> Markdown:
+    def _parser(self, source: str) -> tuple[Markdown, _InlineParser]:
         return super()._parser("~~|http[\n: \ufdd0")
 
 
@@ -117,7 +117,7 @@ EVERY_RULE = _EveryRule(highlight)
 
 def test_every_rule_declares_its_start_characters() -> None:
     # one rule without them turns mistune's fast path off
-    inline = EVERY_RULE._parser("").inline
+    inline = EVERY_RULE._parser("")[1]
     assert inline._get_fast_trigger_chars()
 
 
