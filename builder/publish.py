@@ -14,7 +14,7 @@ from builder.frame import Frame, fill, redirect
 from builder.ledger import FileRecord, Ledger, PageRecord
 from builder.page import Body, Finding, Ref
 from builder.paths import contained
-from builder.resources import runtime_files
+from builder.resources import font_styles, runtime_files
 from builder.site import Entry, Site, Target, ref_url
 from builder.scanning import Stat
 from builder.sources import Source
@@ -135,14 +135,14 @@ class Publisher:
             needed.update(record.outputs)
             needed.update(record.needs)
         self._listed.clear()
-        for name in [name for name in self._ledger.files if name not in needed]:
+        unneeded = {name for name in self._ledger.files if name not in needed}
+        if self._ledger.interrupted:
+            found = (name for tree in urls.OWNED_TREES for name in self._output.files(tree))
+            unneeded.update(name for name in found if name not in needed)
+        for name in sorted(unneeded, key=_pages_first):
             self._ledger.begin()
             self._output.remove(name)
-            del self._ledger.files[name]
-        if self._ledger.interrupted:
-            for tree in urls.OWNED_TREES:
-                for name in [name for name in self._output.files(tree) if name not in self._ledger.files]:
-                    self._output.remove(name)
+            self._ledger.files.pop(name, None)
 
     def _documents(self, site: Site, source: Source, body: Body, targets: list[Target | None]) -> list[tuple[str, bytes]]:
         path, crumbs, children = source.path, site.crumbs(source.path), self._children(site, source)
@@ -225,6 +225,11 @@ class Publisher:
         self._ledger.files[name] = FileRecord(stat, origin)
 
 
+def _pages_first(name: str) -> tuple[bool, bool, str]:
+    """The order of removal: a page goes before what it shows, so that it is never seen without."""
+    return not name.endswith("/index.html"), not name.endswith(".html"), name
+
+
 def _assets(theme: Theme) -> _Assets:
     files: dict[str, Callable[[], bytes]] = {}
 
@@ -234,11 +239,14 @@ def _assets(theme: Theme) -> _Assets:
         files[urls.asset(hashed)] = content
         return hashed
 
-    style = add(f"{theme.name}.css", lambda: theme.stylesheet)
+    style = add(f"{theme.name}.css", lambda: font_styles() + theme.stylesheet)
     for name, path in theme.static.items():
         add(name, path.read_bytes)
     script = ""
     for name, path in runtime_files().items():
+        if name == "THIRD-PARTY.txt":
+            add(name, path.read_bytes)
+            continue
         files[urls.asset(name)] = path.read_bytes
         script = name if name.startswith("page.") and name.endswith(".js") else script
     return _Assets(style, script, files)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _PACKAGE = Path(__file__).resolve().parent
-_NOT_PUBLISHED = frozenset({"manifest.json", "THIRD-PARTY.txt"})
+_NOT_PUBLISHED = frozenset({"manifest.json"})
 
 
 class RuntimeManifest(NamedTuple):
@@ -17,6 +17,8 @@ class RuntimeManifest(NamedTuple):
     """Fingerprint of what it was made from."""
     page: str
     """Name in `runtime_dir()` of the classic script that every page loads in its head."""
+    fonts: str = ""
+    """Name there of the style sheet that declares the font for formulas; its URLs are relative."""
 
 
 def themes_dir() -> Path:
@@ -39,7 +41,7 @@ def runtime_manifest() -> RuntimeManifest | None:
     folder = runtime_dir()
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        found = RuntimeManifest(source=manifest["source"], page=manifest["page"])
+        found = RuntimeManifest(manifest["source"], manifest["page"], manifest.get("fonts", ""))
         return found if (folder / found.page).is_file() else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -47,9 +49,19 @@ def runtime_manifest() -> RuntimeManifest | None:
 
 def runtime_files() -> dict[str, Path]:
     """Return the files of the page runtime that a site needs, by name; each name carries the hash of its content."""
-    if runtime_manifest() is None:
+    manifest = runtime_manifest()
+    if manifest is None:
         return {}
-    return {path.name: path for path in sorted(runtime_dir().iterdir()) if path.name not in _NOT_PUBLISHED}
+    left_out = {*_NOT_PUBLISHED, manifest.fonts}
+    return {path.name: path for path in sorted(runtime_dir().iterdir()) if path.name not in left_out}
+
+
+def font_styles() -> bytes:
+    """Return the style rules that declare the fonts among `runtime_files`, for a style sheet that lies beside them."""
+    manifest = runtime_manifest()
+    if manifest is None or not manifest.fonts:
+        return b""
+    return (runtime_dir() / manifest.fonts).read_bytes()
 
 
 def _shipped(packaged: str, checkout: str) -> Path:

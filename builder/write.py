@@ -19,7 +19,14 @@ MARKER_TEXT = "This folder is written by nbfolio: build-site replaces and remove
 
 _held: set[int] = set()
 """Locked descriptors. A lock belongs to all processes that inherit one, so forked workers give them up."""
-os.register_at_fork(after_in_child=lambda: [os.close(_held.pop()) for _ in tuple(_held)])
+
+
+def _give_up_locks() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_give_up_locks)
 
 
 def stat_of(status: os.stat_result) -> Stat:

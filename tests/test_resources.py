@@ -67,7 +67,8 @@ def test_a_checkout_that_was_never_installed_has_no_runtime(package: Path) -> No
 def test_the_bundle_names_its_page_script_and_what_to_publish(bundle: Path) -> None:
     assert resources.runtime_dir() == bundle
     assert resources.runtime_manifest() == resources.RuntimeManifest(source="abc", page="page.X1.js")
-    assert resources.runtime_files() == {"page.X1.js": bundle / "page.X1.js"}
+    files = {name: bundle / name for name in ("THIRD-PARTY.txt", "page.X1.js")}
+    assert resources.runtime_files() == files
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ const here = import.meta.dirname;
 // Browsers do not load module scripts from file://, so what every page needs is one classic script.
 const { metafile } = await esbuild.build({
   absWorkingDir: here,
-  entryPoints: ["src/page.ts"],
+  entryPoints: ["src/page.ts", "src/fonts.css"],
   outdir: output,
   entryNames: "[name].[hash]",
+  assetNames: "[name].[hash]",
+  loader: { ".woff2": "file" },
   bundle: true,
   format: "iife",
   platform: "browser",
@@ -30,8 +32,9 @@ const { metafile } = await esbuild.build({
   minify: !values.dev,
   sourcemap: values.dev,
 });
-const [page] = Object.entries(metafile.outputs).find(([, made]) => made.entryPoint === "src/page.ts");
+const made = (entry) => basename(Object.entries(metafile.outputs).find(([, it]) => it.entryPoint === entry)[0]);
+const manifest = { source: values.source, page: made("src/page.ts"), fonts: made("src/fonts.css") };
 
 mkdirSync(output, { recursive: true });
 writeFileSync(join(output, "THIRD-PARTY.txt"), thirdParty(here, Object.keys(metafile.inputs)));
-writeFileSync(join(output, "manifest.json"), JSON.stringify({ source: values.source, page: basename(page) }, null, 1) + "\n");
+writeFileSync(join(output, "manifest.json"), JSON.stringify(manifest, null, 1) + "\n");

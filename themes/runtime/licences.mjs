@@ -2,8 +2,8 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-/** What may be shipped inside a BSD-3-Clause wheel; a package under another licence fails the build. */
-const ALLOWED = new Set(["0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT"]);
+/** What may be shipped inside a BSD-3-Clause wheel (OFL-1.1: fonts); a package under another licence fails the build. */
+const ALLOWED = new Set(["0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "OFL-1.1"]);
 
 /**
  * One text with name, version and licence of every package among `inputs`, the bundled files as esbuild names them
