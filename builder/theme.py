@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -144,6 +143,8 @@ def _find(name: str, user_dirs: Sequence[Path], shipped: Path) -> Path:
 
 
 def _extends(folder: Path) -> str:
+    import tomllib
+
     path = folder / MANIFEST
     try:
         data = tomllib.loads(path.read_text("utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from posixpath import relpath
 from typing import Literal
 from urllib.parse import quote
 
@@ -35,8 +34,13 @@ def asset(name: str) -> str:
 
 def relative(origin: str, target: str) -> str:
     """The URL that leads from the output file `origin` to the output file `target`, percent-encoded and never absolute."""
-    folder = origin.rpartition("/")[0]
-    return quote(relpath(target, folder) if folder else target)
+    here, there = origin.split("/")[:-1], target.split("/")
+    shared = 0
+    for mine, its in zip(here, there[:-1], strict=False):
+        if mine != its:
+            break
+        shared += 1
+    return quote("../" * (len(here) - shared) + "/".join(there[shared:]))
 
 
 def root_prefix(origin: str) -> str:

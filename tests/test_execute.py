@@ -205,9 +205,15 @@ def test_a_notebook_over_its_time_is_stopped_in_one_long_cell_and_between_short_
     assert cell < len(sources) / 2
 
 
-def test_a_kernel_that_dies_is_told(tmp_path: Path) -> None:
-    message, cell = failure(notebook("1", "import os; os.kill(os.getpid(), 9)"), tmp_path)
+def test_a_kernel_that_dies_is_told_and_what_it_started_ends(tmp_path: Path) -> None:
+    source = """
+import os, pathlib, subprocess
+pathlib.Path("pid").write_text(str(subprocess.Popen(["sleep", "1000"]).pid))
+os.kill(os.getpid(), 9)
+"""
+    message, cell = failure(notebook("1", source), tmp_path)
     assert (message, cell) == ("The kernel died (out of memory?).", 1)
+    assert_ends(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.parametrize(
