@@ -89,7 +89,9 @@ class Builder:
             if kept is not None:
                 return summarise(kept, time.perf_counter() - started)
         try:
-            reports = self._update(found, fingerprint, hints is None, force, progress or (lambda done, total, path: None))
+            reports = self._update(
+                found, fingerprint, hints is None, force, progress or (lambda done, total, path: None)
+            )
         except OSError as error:
             raise OutputError(f"{error.filename or self.config.output}: {error.strerror or error}") from error
         return summarise(reports, time.perf_counter() - started)

@@ -102,7 +102,13 @@ class PageBuilder:
             media=tuple(self._media),
             externals=tuple(references.externals),
             findings=_ordered(
-                [*findings, *self._said.findings, *self._text.findings, *self._text.formulas.findings, *self._outputs.findings]
+                [
+                    *findings,
+                    *self._said.findings,
+                    *self._text.findings,
+                    *self._text.formulas.findings,
+                    *self._outputs.findings,
+                ]
             ),
             features=tuple(sorted(self._outputs.features)),
             layout=self._layout.type,
@@ -127,7 +133,11 @@ class PageBuilder:
         if cell.cell_type == "code":
             return self._code_cell(cell, index, style, seen)
         html = self._markdown_cell(cell, index) if cell.cell_type == "markdown" else self._raw(cell, index)
-        return CellView(index, cell.cell_type, _cell_id(cell, index), style, html=html, input_state=seen.input) if html else None
+        return (
+            CellView(index, cell.cell_type, _cell_id(cell, index), style, html=html, input_state=seen.input)
+            if html
+            else None
+        )
 
     def _unseen(self, cell: NotebookNode, index: int) -> CellView | None:
         """A code cell that is run but not shown; styles and scripts among its outputs take effect."""
@@ -193,5 +203,3 @@ def _text(table: Any, key: str) -> str:
 
 def _ordered(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: -1 if finding.cell is None else finding.cell))
-
-

@@ -40,7 +40,9 @@ def _common(command: Any) -> Any:
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
         click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report."),
-        click.option("-c", "--config", "file", type=FOLDER, metavar="FILE", help="Settings file (default: SOURCE/site.toml)."),
+        click.option(
+            "-c", "--config", "file", type=FOLDER, metavar="FILE", help="Settings file (default: SOURCE/site.toml)."
+        ),
         click.argument("source", required=False, type=FOLDER),
     ):
         command = option(command)
@@ -53,12 +55,19 @@ def _common(command: Any) -> Any:
 @click.option("--theme", metavar="NAME", help="Theme of the pages.")
 @click.option("--base-url", metavar="PREFIX", help='"/db" (the proxy keeps the prefix) or "[/db]" (it strips it).')
 @click.option("--watch", is_flag=True, help="Stay and rebuild whenever a file changes.")
-@click.option("--poll", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Watch by looking every so often, for network drives.")
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Watch by looking every so often, for network drives.",
+)
 @click.option("-j", "--jobs", type=click.IntRange(min=0), metavar="N", help="Renderer processes (0: one per core).")
 @click.option("--execute", is_flag=True, help="Run the notebooks that have no stored outputs before they are rendered.")
 @click.option("--force", is_flag=True, help="Render everything again; read no cache of any kind.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when a notebook failed or there are findings.")
-@click.option("--clean", is_flag=True, help="Write into a folder that build-site did not make, and unpublish what is gone.")
+@click.option(
+    "--clean", is_flag=True, help="Write into a folder that build-site did not make, and unpublish what is gone."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Name every page.")
 @click.version_option(__version__, prog_name="build-site")
 def build(
@@ -114,7 +123,9 @@ def init(folder: Path) -> int:
     return 0
 
 
-@click.command(help="List what would go wrong when the notebooks below SOURCE are published; exits with 1 when there is something to mend.")
+@click.command(
+    help="List what would go wrong when the notebooks below SOURCE are published; exits with 1 when there is something to mend."
+)
 @_common
 def check(source: Path | None, file: Path | None, form: str, quiet: bool) -> int:
     """Check without publishing."""

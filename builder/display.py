@@ -32,7 +32,9 @@ class Display:
     def __enter__(self) -> Display:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._end_bar()
 
     def progress(self, done: int, total: int, path: str) -> None:
@@ -53,7 +55,12 @@ class Display:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[name]}", markup=False))
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[name]}", markup=False),
+        )
         # refreshed by hand: a refreshing thread would have to live through forks
         self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total, rate="", name="")
@@ -78,7 +85,10 @@ class Display:
             self._line(page)
         listed = sum(page.status != "failed" for page in shown)
         if (left := len(others) - listed) > 0:
-            print(f"… and {left} more pages with findings (-v lists them, build-report.json has them all)", file=sys.stderr)
+            print(
+                f"… and {left} more pages with findings (-v lists them, build-report.json has them all)",
+                file=sys.stderr,
+            )
         if self._verbose:
             for page in report.pages:
                 if not page.message:

@@ -22,11 +22,11 @@ from builder.page import Body, Finding, Media, PageOptions
 from builder.resources import themes_dir
 
 
-class NbfolioExporter(HTMLExporter):  # type: ignore[misc]
+class NbfolioExporter(HTMLExporter):
     """Exports a notebook as nbfolio shows it; preprocessors, filters and templates of the user are nbconvert's."""
 
     export_from_notebook = "HTML (nbfolio)"
-    default_preprocessors = List([]).tag(config=True)
+    default_preprocessors: List[Any] = List([]).tag(config=True)
 
     @default("template_file")
     def _template_file_default(self) -> str:
@@ -55,13 +55,13 @@ class NbfolioExporter(HTMLExporter):  # type: ignore[misc]
         html = self.template.render(page=page, nb=nb, resources={})
         return builder.body(html, page, findings), builder.media
 
-    def from_notebook_node(
+    def from_notebook_node(  # type: ignore[override]
         self, nb: NotebookNode, resources: Any = None, **kw: Any
     ) -> tuple[str, dict[str, Any]]:
         """A whole page with style sheet and images inside it, as nbconvert's other HTML exporters give."""
-        resources = self._init_resources(resources)
+        resources = self._init_resources(resources)  # type: ignore[no-untyped-call]
         if self._preprocessors:
-            nb, resources = self._preprocess(copy.deepcopy(nb), resources)
+            nb, resources = self._preprocess(copy.deepcopy(nb), resources)  # type: ignore[no-untyped-call]
         name = resources.get("metadata", {}).get("name", "") or "Notebook"
         body, media = self.render_body(nb, PageOptions(name=name))
         return self._standalone(body, media), resources
@@ -71,7 +71,9 @@ class NbfolioExporter(HTMLExporter):  # type: ignore[misc]
         from builder.settings import Site
         from builder.theme import load_theme
 
-        images = {item.name: f"data:{_image_type(item.name)};base64,{base64.b64encode(item.data).decode()}" for item in media}
+        images = {
+            item.name: f"data:{_image_type(item.name)};base64,{base64.b64encode(item.data).decode()}" for item in media
+        }
         values = [images[ref.target] if ref.kind == "media" else escape(ref.raw) for ref in body.refs]
         theme = load_theme("paper", [])
         style = f"data:text/css;base64,{base64.b64encode(theme.stylesheet).decode()}"

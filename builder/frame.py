@@ -55,9 +55,22 @@ class Frame:
         """A plain page on its own, for which `style` is a URL that holds the style sheet itself."""
         template = self._theme.template("page.html.j2")
         return template.render(
-            site=self._site, variant="plain", root="", style=self._style, script="", twin="", canonical="", version=__version__,
-            home="", folder={"title": "", "url": ""}, crumbs=[], page=_page_context("", body.meta, body),
-            headings=body.headings, body=_markup(html), children=[], download="",
+            site=self._site,
+            variant="plain",
+            root="",
+            style=self._style,
+            script="",
+            twin="",
+            canonical="",
+            version=__version__,
+            home="",
+            folder={"title": "", "url": ""},
+            crumbs=[],
+            page=_page_context("", body.meta, body),
+            headings=body.headings,
+            body=_markup(html),
+            children=[],
+            download="",
         ).encode()
 
     def listing(
@@ -145,5 +158,3 @@ def _markup(html: str) -> Any:
     from markupsafe import Markup
 
     return Markup(html)
-
-

@@ -90,7 +90,10 @@ class Ledger:
                     return None
         except (OSError, ValueError):
             return None
-        return [PageReport(path, "kept", message) for path, _, message in (line.partition("\t") for line in was_pages.splitlines())]
+        return [
+            PageReport(path, "kept", message)
+            for path, _, message in (line.partition("\t") for line in was_pages.splitlines())
+        ]
 
     def open(self) -> None:
         """Read all records; afterwards `pages` and `files` may be changed, and `save` writes the difference."""
@@ -111,7 +114,9 @@ class Ledger:
     def _open(self) -> None:
         import sqlite3
 
-        self._database = sqlite3.connect(self.folder / "ledger.db", timeout=10, isolation_level=None, check_same_thread=False)
+        self._database = sqlite3.connect(
+            self.folder / "ledger.db", timeout=10, isolation_level=None, check_same_thread=False
+        )
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=OFF")  # losing the newest rows costs a rebuild, never a page
         if self._database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
@@ -148,7 +153,9 @@ class Ledger:
             ):
                 changed = [(name, encode(record)) for name, record in now.items() if saved.get(name) is not record]
                 database.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", changed)
-                database.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(name,) for name in saved.keys() - now.keys()])
+                database.executemany(
+                    f"DELETE FROM {table} WHERE {key} = ?", [(name,) for name in saved.keys() - now.keys()]
+                )
             database.execute("UPDATE state SET interrupted = 0")
         self._saved_pages, self._saved_files = dict(self.pages), dict(self.files)
         self.interrupted = self._begun = False
@@ -156,7 +163,9 @@ class Ledger:
     def save_scan(self, fingerprint: str, sources: Mapping[str, Stat], reports: Iterable[PageReport]) -> None:
         """Write the lines that `unchanged` compares; only after a build in which everything was looked at."""
         published = _lines((name, record.stat) for name, record in self.files.items())
-        said = "\n".join(f"{page.path}\t{' '.join(page.message.split())}" for page in reports if page.status != "removed")
+        said = "\n".join(
+            f"{page.path}\t{' '.join(page.message.split())}" for page in reports if page.status != "removed"
+        )
         text = f"{fingerprint}\n\n{_lines(sources.items())}\n\n{published}\n\n{said}"
         temporary = self._scan.with_name(f"scan.{os.getpid()}")
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -28,7 +28,7 @@ def tokens_of(lexer: Any, text: str) -> Iterator[tuple[int, Any, str]]:
     if getattr(type(lexer), "get_tokens_unprocessed", None) is not RegexLexer.get_tokens_unprocessed:
         yield from lexer.get_tokens_unprocessed(text)
         return
-    states = _states(type(lexer))
+    states = _states(lexer.__class__)
     stack = ["root"]
     rules = states["root"]
     position, end = 0, len(text)
@@ -76,7 +76,7 @@ def _change(stack: list[str], change: Any) -> None:
 
 
 @cache
-def _states(lexer: Any) -> dict[str, Callable[[str], tuple[Rule, ...]]]:
+def _states(lexer: type[RegexLexer]) -> dict[str, Callable[[str], tuple[Rule, ...]]]:
     return {name: _chooser(tuple(rules)) for name, rules in lexer._tokens.items()}
 
 

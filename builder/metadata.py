@@ -29,7 +29,9 @@ class Said:
             said = {}
         for key in said:
             if key not in KEYS:
-                self.findings.append(Finding("warning", f"metadata.nbfolio has no key {key!r}; it knows {', '.join(KEYS)}"))
+                self.findings.append(
+                    Finding("warning", f"metadata.nbfolio has no key {key!r}; it knows {', '.join(KEYS)}")
+                )
         self._said = said
         self.title = self._text("title") or _plain(metadata.get("title"))
         self.description = self._text("description")
@@ -81,7 +83,9 @@ class Said:
 
 def page_meta(said: Said, options: PageOptions, code: CodeMode, headings: Sequence[Heading], html: str) -> PageMeta:
     """The page's own words, else its first heading and first paragraph, else its name."""
-    first = next((heading.text for heading in headings if heading.level == 1), "") or next((h.text for h in headings), "")
+    first = next((heading.text for heading in headings if heading.level == 1), "") or next(
+        (h.text for h in headings), ""
+    )
     return PageMeta(
         title=said.title or first or options.name,
         description=said.description or _first_paragraph(html),

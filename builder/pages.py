@@ -141,7 +141,9 @@ class Pages:
         published = (pages[path] for path in self.site.metas)
         if before is None or before.site.tree is not self.site.tree or before.site.folders != self.site.folders:
             return published
-        if before.site.metas.keys() != self.site.metas.keys() or any(file not in before.site.files for file in before.changed):
+        if before.site.metas.keys() != self.site.metas.keys() or any(
+            file not in before.site.files for file in before.changed
+        ):
             return published
         return (source for source in published if source.path in self.site.tree.folders)
 
@@ -199,7 +201,9 @@ class Pages:
         with open(path, "rb") as file:
             stat = stat_of(os.fstat(file.fileno()))
             if stat.size > MAX_NOTEBOOK:
-                raise NotebookError(f"is {stat.size >> 20} MB large; notebooks over {MAX_NOTEBOOK >> 20} MB are not read")
+                raise NotebookError(
+                    f"is {stat.size >> 20} MB large; notebooks over {MAX_NOTEBOOK >> 20} MB are not read"
+                )
             data = file.read()
         content = sha256(data).hexdigest()
         if source.kind == "zip":

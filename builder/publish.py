@@ -34,7 +34,9 @@ class _Assets:
 class Publisher:
     """Writes to one output folder for one build; what it wrote is noted in the ledger."""
 
-    def __init__(self, config: Config, output: OutputFolder, ledger: Ledger, cache: Cache, theme: Theme, limits: BundleLimits) -> None:
+    def __init__(
+        self, config: Config, output: OutputFolder, ledger: Ledger, cache: Cache, theme: Theme, limits: BundleLimits
+    ) -> None:
         self._config = config
         self._output = output
         self._ledger = ledger
@@ -43,7 +45,8 @@ class Publisher:
         self._assets = _assets(theme)
         self._frame = Frame(config.site, theme, self._assets.style, self._assets.script)
         self._fingerprint = digest(
-            theme.fingerprint.encode(), repr((config.site, config.build.download, config.site.base_url, sorted(self._assets.files))).encode()
+            theme.fingerprint.encode(),
+            repr((config.site, config.build.download, config.site.base_url, sorted(self._assets.files))).encode(),
         )
         self._listed: set[str] = set()
         self._listing_keys: dict[str, str] = {}
@@ -62,7 +65,9 @@ class Publisher:
         return digest(
             self._fingerprint.encode(),
             body_key.encode(),
-            repr((targets, site.crumbs(source.path), self._children(site, source), _bundle_files(site, source))).encode(),
+            repr(
+                (targets, site.crumbs(source.path), self._children(site, source), _bundle_files(site, source))
+            ).encode(),
         )
 
     def page(self, site: Site, source: Source, record: PageRecord, body: Body) -> tuple[PageRecord, bool]:
@@ -74,7 +79,11 @@ class Publisher:
         for name, data in self._documents(site, source, body, targets):
             wrote |= self._put(name, data)
             outputs.append(name)
-        missing = [_missing(ref) for ref, target in zip(body.refs, targets, strict=True) if target is None and ref.kind != "media"]
+        missing = [
+            _missing(ref)
+            for ref, target in zip(body.refs, targets, strict=True)
+            if target is None and ref.kind != "media"
+        ]
         missing += [_hidden(file) for file in _bundle_files(site, source) if _hidden_by_page(site, file)]
         key = self.frame_key(site, source, body.refs, record.body_key)
         return (
@@ -144,7 +153,9 @@ class Publisher:
             self._output.remove(name)
             self._ledger.files.pop(name, None)
 
-    def _documents(self, site: Site, source: Source, body: Body, targets: list[Target | None]) -> list[tuple[str, bytes]]:
+    def _documents(
+        self, site: Site, source: Source, body: Body, targets: list[Target | None]
+    ) -> list[tuple[str, bytes]]:
         path, crumbs, children = source.path, site.crumbs(source.path), self._children(site, source)
         download = ""
         if self._config.build.download and source.kind != "zip":
@@ -156,10 +167,17 @@ class Publisher:
             places.append(("full", "index.html"))
         for variant, name in places:
             if not html or name == "index.html":
-                html = fill(body.html, [ref_url(ref, target, name, variant) for ref, target in zip(body.refs, targets, strict=True)])
+                html = fill(
+                    body.html,
+                    [ref_url(ref, target, name, variant) for ref, target in zip(body.refs, targets, strict=True)],
+                )
             documents.append((name, self._frame.page(variant, path, body, html, crumbs, children, download, name)))
         index = f"{path}/index" if path else "index"
-        taken = index in site.tree.pages or index in site.tree.folders or f"{index}/index.html" in _bundle_files(site, source)
+        taken = (
+            index in site.tree.pages
+            or index in site.tree.folders
+            or f"{index}/index.html" in _bundle_files(site, source)
+        )
         if source.kind != "notebook" and not taken:
             documents += [(urls.page_file(variant, index), redirect("../index.html", "Moved")) for variant in VARIANTS]
         return documents
@@ -175,7 +193,9 @@ class Publisher:
             if not self.intact(media):
                 self._ledger.begin()
                 self._note(media, self._output.link(self._cache.media(name), media), "media")
-        wanted = dict.fromkeys([target.file for target in targets if target and target.file] + _bundle_files(site, source))
+        wanted = dict.fromkeys(
+            [target.file for target in targets if target and target.file] + _bundle_files(site, source)
+        )
         if self._config.build.download and source.kind != "zip":
             wanted[source.file] = None
         for file in wanted:
@@ -263,7 +283,11 @@ def _bundle_files(site: Site, source: Source) -> list[str]:
 def _hidden_by_page(site: Site, file: str) -> bool:
     """Whether a page or listing lies where the file would go; the page wins."""
     folder, _, name = file.rpartition("/")
-    return file in site.metas or file in site.tree.folders or (name == "index.html" and (folder in site.metas or folder in site.tree.folders))
+    return (
+        file in site.metas
+        or file in site.tree.folders
+        or (name == "index.html" and (folder in site.metas or folder in site.tree.folders))
+    )
 
 
 def _hidden(file: str) -> Finding:
@@ -281,5 +305,3 @@ def _target_text(target: Target | None) -> str:
 
 def _stat_text(stat: Stat) -> str:
     return f"{stat[0]} {stat[1]} {stat[2]}"
-
-

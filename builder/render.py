@@ -24,7 +24,7 @@ log = logging.getLogger("nbfolio")
 @cache
 def exporter() -> NbfolioExporter:
     """The exporter of this process, made once because making it costs more than a page."""
-    return NbfolioExporter()
+    return NbfolioExporter()  # type: ignore[no-untyped-call]
 
 
 def render(job: Job) -> Result:
@@ -38,7 +38,9 @@ def render(job: Job) -> Result:
         return Result(None, failure="not enough memory to render this notebook")
     except Exception as error:
         log.debug("%s", job.path, exc_info=True)
-        return Result(None, failure=f"nbfolio could not render this notebook ({type(error).__name__}: {error}); please report it")
+        return Result(
+            None, failure=f"nbfolio could not render this notebook ({type(error).__name__}: {error}); please report it"
+        )
 
 
 def _render(job: Job) -> Result:

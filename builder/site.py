@@ -99,7 +99,11 @@ class Site:
         return None
 
     def _may_publish(self, file: str) -> bool:
-        return not file.endswith(".ipynb") and file.rpartition("/")[2] not in NEVER_PUBLISHED and file != self._settings_file
+        return (
+            not file.endswith(".ipynb")
+            and file.rpartition("/")[2] not in NEVER_PUBLISHED
+            and file != self._settings_file
+        )
 
     @cached_property
     def _settings_file(self) -> str:
@@ -158,7 +162,11 @@ class Site:
         """(title, folder path) from the root listing down to the folder that holds `path`; nothing for the root itself."""
         if not path:
             return []
-        return [(self.folder_title(folder), folder) for folder in _ancestors(path.rpartition("/")[0]) if folder in self.tree.folders]
+        return [
+            (self.folder_title(folder), folder)
+            for folder in _ancestors(path.rpartition("/")[0])
+            if folder in self.tree.folders
+        ]
 
 
 def ref_url(ref: Ref, target: Target | None, origin: str, variant: Variant) -> str:

@@ -43,7 +43,11 @@ class Survey:
         """A report for everything that could not be taken into the site, or whose name makes trouble elsewhere."""
         tree = self._classified[2] if self._classified else None
         wrong = [(file, str(entry[1])) for file, entry in self._settings.items() if isinstance(entry[1], ConfigError)]
-        failed = [*scan.findings, *(item for item in wrong if item[0] in scan.files), *(tree.collisions if tree else ())]
+        failed = [
+            *scan.findings,
+            *(item for item in wrong if item[0] in scan.files),
+            *(tree.collisions if tree else ()),
+        ]
         warned = tree.findings if tree else ()
         return [PageReport(path, "failed", message) for path, message in failed] + [
             PageReport(path, "kept", message) for path, message in warned
@@ -68,7 +72,9 @@ class Survey:
         return BundleLimits(server.max_upload_mb << 20, server.max_unpacked_mb << 20, server.max_entries)
 
     def _tree(self, files: Files) -> Tree:
-        archives = {file: self._remember(self._bundles, files, file, is_bundle) for file in files if file.endswith(".zip")}
+        archives = {
+            file: self._remember(self._bundles, files, file, is_bundle) for file in files if file.endswith(".zip")
+        }
         if self._classified and self._classified[0].keys() == files.keys() and self._classified[1] == archives:
             return self._classified[2]
         tree = classify(files, lambda file: archives[file])
@@ -89,4 +95,3 @@ class Survey:
         if file not in known or known[file][0] != stat:
             known[file] = (stat, read(self._config.source / file))
         return known[file][1]
-

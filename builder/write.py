@@ -199,7 +199,9 @@ def _lock(descriptor: int, root: Path) -> None:
     except BlockingIOError:
         lines = os.pread(descriptor, 500, 0).decode(errors="replace").splitlines()
         holder = f" (process {lines[-1]})" if lines and lines[-1].isdigit() else ""
-        raise OutputError(f"Another builder{holder} is writing to {root}; stop it first or choose another output.") from None
+        raise OutputError(
+            f"Another builder{holder} is writing to {root}; stop it first or choose another output."
+        ) from None
 
 
 def _reason(error: OSError) -> str:

@@ -60,6 +60,10 @@ def broken_links(site: Path) -> list[str]:
                 target = page.parent / unquote(parts.path)
                 if not target.is_file():
                     broken.append(f"{page.relative_to(site)}: {url}")
-            elif parts.fragment and f'id="{unquote(parts.fragment)}"' not in html and f'id="{parts.fragment}"' not in html:
+            elif (
+                parts.fragment
+                and f'id="{unquote(parts.fragment)}"' not in html
+                and f'id="{parts.fragment}"' not in html
+            ):
                 broken.append(f"{page.relative_to(site)}: {url}")
     return broken

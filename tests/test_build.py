@@ -79,7 +79,19 @@ def test_download_publishes_the_notebook_beside_its_page_and_links_it(source: Pa
 
 @pytest.mark.parametrize(
     "name",
-    ["with blank", "a#b", "100%", "what?", "it's \"quoted\"", "ümlaut/日本語", "a&b<c>", "very/deep/down/in/the/tree", "index.html.bak", "a:b", "+plus;semi=colon"],
+    [
+        "with blank",
+        "a#b",
+        "100%",
+        "what?",
+        'it\'s "quoted"',
+        "ümlaut/日本語",
+        "a&b<c>",
+        "very/deep/down/in/the/tree",
+        "index.html.bak",
+        "a:b",
+        "+plus;semi=colon",
+    ],
 )
 def test_any_name_works_in_every_link(tmp_path: Path, name: str) -> None:
     write(tmp_path, f"{name}.ipynb", notebook(markdown("# Title"), code("x", display({"image/png": png64()}))))
@@ -124,8 +136,14 @@ def test_a_run_in_which_nothing_changed_imports_no_renderer(source: Path) -> Non
 def test_a_changed_notebook_rebuilds_its_two_pages_and_nothing_else(source: Path) -> None:
     build(source)
     before = html_files(source / "_site")
-    write(source, "start.ipynb", notebook(markdown("# Start\n\nother text in the second paragraph\n\n"), code("2+2", result("4"))))
-    write(source, "start.ipynb", notebook(markdown("# Start\n\n[next](deeper/next.ipynb#part)"), code("2+2", result("4"))))
+    write(
+        source,
+        "start.ipynb",
+        notebook(markdown("# Start\n\nother text in the second paragraph\n\n"), code("2+2", result("4"))),
+    )
+    write(
+        source, "start.ipynb", notebook(markdown("# Start\n\n[next](deeper/next.ipynb#part)"), code("2+2", result("4")))
+    )
     report = build(source)
     after = html_files(source / "_site")
     assert (report.built, report.kept) == (1, 1)
@@ -164,10 +182,7 @@ def test_force_renders_everything_again(source: Path) -> None:
 
 def test_a_new_output_folder_is_filled_from_the_cache(source: Path) -> None:
     build(source)
-    program = (
-        "import sys; from builder.cli import main; code = main(sys.argv[1:])\n"
-        "print('nbconvert' in sys.modules)"
-    )
+    program = "import sys; from builder.cli import main; code = main(sys.argv[1:])\nprint('nbconvert' in sys.modules)"
     command = [sys.executable, "-c", program, str(source), "-o", str(source.parent / "elsewhere")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
@@ -279,7 +294,7 @@ def test_a_root_that_came_up_empty_unpublishes_nothing_until_told(source: Path) 
     before = html_files(source / "_site")
     for path in source.rglob("*.ipynb"):
         path.unlink()
-    with pytest.raises(OutputError, match="holds no notebook any more.*--clean"):
+    with pytest.raises(OutputError, match=r"holds no notebook any more.*--clean"):
         build(source)
     assert html_files(source / "_site") == before
     report = build(source, clean=True)
@@ -451,7 +466,8 @@ def test_folder_settings_name_the_folder_and_reach_the_pages_below(tmp_path: Pat
     write(tmp_path, "f/deep/a.ipynb", notebook(code("secret_code()", stream("shown"))))
     write(tmp_path, "f/deep/b.ipynb", notebook(code("open_code()"), nbfolio={"code": "shown"}))
     build(tmp_path)
-    assert "The folder" in page(tmp_path, "") and "What is in it" in page(tmp_path, "")
+    assert "The folder" in page(tmp_path, "")
+    assert "What is in it" in page(tmp_path, "")
     assert "The folder" in page(tmp_path, "f/deep/a"), "in its breadcrumbs"
     assert "secret_code" not in page(tmp_path, "f/deep/a")
     assert "open_code" in page(tmp_path, "f/deep/b")
@@ -466,14 +482,17 @@ def test_where_code_is_hidden_neither_source_nor_traceback_is_in_the_html(tmp_pa
     build(tmp_path)
     for tree in (FULL, PLAIN):
         assert "raise_secret" not in page(tmp_path, "a", tree)
-        assert "NameError" in page(tmp_path, "a", tree) and "the message" in page(tmp_path, "a", tree)
+        assert "NameError" in page(tmp_path, "a", tree)
+        assert "the message" in page(tmp_path, "a", tree)
 
 
 def test_settings_and_folder_settings_are_never_published(tmp_path: Path) -> None:
     write(tmp_path, "site.toml", '[auth]\napi_token = "secret-token"\n')
     write(tmp_path, "f/folder.toml", 'title = "x"\n')
     (tmp_path / "site.toml").chmod(0o600)
-    write(tmp_path, "a.ipynb", notebook(markdown("[c](site.toml) [f](f/folder.toml) [s](.nbfolio/x) ![](../outside.png)")))
+    write(
+        tmp_path, "a.ipynb", notebook(markdown("[c](site.toml) [f](f/folder.toml) [s](.nbfolio/x) ![](../outside.png)"))
+    )
     write(tmp_path, "f/b.ipynb", notebook())
     write(tmp_path.parent, "outside.png", png())
     build(tmp_path)

@@ -14,7 +14,23 @@ from pygments.lexers import get_lexer_by_name
 from builder.firstchars import OTHER, first_characters
 from builder.lexing import tokens_of
 
-LANGUAGES = ["python", "r", "julia", "bash", "sql", "javascript", "json", "yaml", "html", "c++", "scala", "latex", "rust", "java", "xml"]
+LANGUAGES = [
+    "python",
+    "r",
+    "julia",
+    "bash",
+    "sql",
+    "javascript",
+    "json",
+    "yaml",
+    "html",
+    "c++",
+    "scala",
+    "latex",
+    "rust",
+    "java",
+    "xml",
+]
 
 PIECES = st.sampled_from(
     [

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from builder import urls
 
-NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1).filter(lambda n: n not in (".", ".."))
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1).filter(
+    lambda n: n not in (".", "..")
+)
 FILES = st.lists(NAMES, min_size=1, max_size=5).map("/".join)
 
 

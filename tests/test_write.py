@@ -76,7 +76,10 @@ def test_clean_takes_a_filled_folder_and_leaves_its_files(source: Path, tmp_path
 
 @pytest.mark.parametrize("choice", ["notebooks", ".", "notebooks/../notebooks"])
 def test_an_output_that_is_or_contains_the_source_is_always_refused(source: Path, tmp_path: Path, choice: str) -> None:
-    with pytest.raises(OutputError, match="is or contains the source"), open_output(tmp_path / choice, source, clean=True):
+    with (
+        pytest.raises(OutputError, match="is or contains the source"),
+        open_output(tmp_path / choice, source, clean=True),
+    ):
         pass
 
 
@@ -187,6 +190,6 @@ def test_a_full_disk_is_said_in_a_sentence(source: Path, tmp_path: Path) -> None
 
 
 def test_an_output_that_may_not_be_written_is_said_in_a_sentence(source: Path) -> None:
-    with pytest.raises(OutputError, match="Permission denied|Read-only|Not a directory|No such file"):
-        with open_output(Path("/proc/nbfolio-output"), source):
-            pass
+    reasons = r"Permission denied|Read-only|Not a directory|No such file"
+    with pytest.raises(OutputError, match=reasons), open_output(Path("/proc/nbfolio-output"), source):
+        pass

@@ -40,7 +40,9 @@ def timed(command: list[str], folder: Path) -> Time:
     """Run a command to its end and give its time; it must succeed."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     return Time(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
@@ -147,7 +149,10 @@ def main() -> None:
     print(row("build-site, one notebook changed", one, None, count))
     print(row("python -c pass", python, None, count))
     slower = [mine.wall / other.wall for other, mine in zip(python, nothing, strict=True)]
-    print(row("build-site, nothing changed", nothing, None, count).rstrip("| ") + f" | {statistics.median(slower):.1f} times python -c pass |")
+    print(
+        row("build-site, nothing changed", nothing, None, count).rstrip("| ")
+        + f" | {statistics.median(slower):.1f} times python -c pass |"
+    )
 
 
 if __name__ == "__main__":
