@@ -53,7 +53,7 @@ clean:
 
 .serve: | $(INSTALLED)
 	@rm -rf .serve.part
-	@$(BIN)/build-site init .serve.part
+	@$(BIN)/build-site init .serve.part >/dev/null
 	@mv .serve.part .serve
 
 $(BIN)/python:

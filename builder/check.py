@@ -63,7 +63,9 @@ def _left_out(report: Report, site: Site, records: dict[str, PageRecord]) -> Ite
         if entry.path not in records:
             settings = entry.path.rpartition("/")[2] == FOLDER_SETTINGS
             kind: Kind = "settings" if settings else "name" if entry.path in names else "file"
-            yield CheckFinding(entry.path, None, "error" if entry.status == "failed" else "warning", kind, entry.message)
+            yield CheckFinding(
+                entry.path, None, "error" if entry.status == "failed" else "warning", kind, entry.message
+            )
 
 
 class _Look:
@@ -123,7 +125,9 @@ class _Look:
     def _anchors(self, record: PageRecord, page: PublishedPage) -> Iterator[CheckFinding]:
         for anchor, cell in page.anchors:
             if not has_anchor(page, anchor):
-                yield CheckFinding(record.path, cell, "warning", "anchor", f"the link {anchor!r} leads to no place of this page")
+                yield CheckFinding(
+                    record.path, cell, "warning", "anchor", f"the link {anchor!r} leads to no place of this page"
+                )
         source = self._site.tree.pages[record.path]
         for ref in record.refs:
             target = self._site.resolve(source, ref) if ref.kind == "link" and "#" in ref.suffix else None
@@ -131,7 +135,9 @@ class _Look:
                 continue
             other = self._read(target.output("full"))
             if not has_anchor(other, ref.suffix[ref.suffix.index("#") :]):
-                message = f"the link {ref.raw!r} leads to a place that the page {target.page or 'index'!r} does not have"
+                message = (
+                    f"the link {ref.raw!r} leads to a place that the page {target.page or 'index'!r} does not have"
+                )
                 yield CheckFinding(record.path, ref.cell, "warning", "anchor", message)
 
     def _size(self, record: PageRecord, file: str, page: PublishedPage) -> Iterator[CheckFinding]:
@@ -162,7 +168,10 @@ def _externals(record: PageRecord, body: Body) -> Iterator[CheckFinding]:
         hosts.setdefault(host, []).append(url)
     for host, found in hosts.items():
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        message = f"the page loads {found[0]}{more} from {host} by itself: it does not work offline and tells {host} who reads it"
+        message = (
+            f"the page loads {found[0]}{more} from {host} by itself: "
+            f"it does not work offline and tells {host} who reads it"
+        )
         yield CheckFinding(record.path, None, "warning", "external", message)
 
 
@@ -174,4 +183,6 @@ def _images(record: PageRecord, page: PublishedPage) -> Iterator[CheckFinding]:
             yield CheckFinding(record.path, image.cell, "warning", "alt", f"the image {image.src!r} has no alt text")
     if outputs:
         images = "1 image of an output has" if outputs == 1 else f"{outputs} images of outputs have"
-        yield CheckFinding(record.path, None, "information", "alt", f"{images} no alt text; the metadata key alt of an output sets it")
+        yield CheckFinding(
+            record.path, None, "information", "alt", f"{images} no alt text; the metadata key alt of an output sets it"
+        )

@@ -11,7 +11,21 @@ from msgspec import Struct, json
 from builder.paths import escaped
 
 Level = Literal["error", "warning", "information"]
-Kind = Literal["failed", "file", "name", "settings", "notebook", "link", "anchor", "external", "formula", "page", "alt", "size", "draft"]
+Kind = Literal[
+    "failed",
+    "file",
+    "name",
+    "settings",
+    "notebook",
+    "link",
+    "anchor",
+    "external",
+    "formula",
+    "page",
+    "alt",
+    "size",
+    "draft",
+]
 
 _ORDER: tuple[Level, ...] = ("error", "warning", "information")
 
@@ -66,9 +80,14 @@ def check_report(pages: int, findings: list[CheckFinding]) -> CheckReport:
 
 def _table(findings: list[CheckFinding]) -> list[str]:
     """The findings of one page, a line each, in columns."""
-    rows = [(finding.level, "" if finding.cell is None else f"cell {finding.cell}", finding.kind, finding.message) for finding in findings]
+    rows = [
+        (finding.level, "" if finding.cell is None else f"cell {finding.cell}", finding.kind, finding.message)
+        for finding in findings
+    ]
     level, cell, kind = (max(len(row[column]) for row in rows) for column in range(3))
-    return [f"  {row[0]:{level}}  {row[1]:{cell}}{'  ' if cell else ''}{row[2]:{kind}}  {escaped(row[3])}" for row in rows]
+    return [
+        f"  {row[0]:{level}}  {row[1]:{cell}}{'  ' if cell else ''}{row[2]:{kind}}  {escaped(row[3])}" for row in rows
+    ]
 
 
 def _counted(number: int, word: str) -> str:

@@ -124,7 +124,7 @@ def init(folder: Path) -> int:
 
 
 @click.command(
-    help="List what would go wrong when the notebooks below SOURCE are published; exits with 1 when there is something to mend."
+    help="List what would go wrong when the notebooks below SOURCE are published; exits with 1 when that is anything."
 )
 @_common
 def check(source: Path | None, file: Path | None, form: str, quiet: bool) -> int:

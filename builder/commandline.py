@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import click
 
@@ -16,6 +17,9 @@ IMPOSSIBLE, USAGE, INTERRUPTED = 2, 3, 130
 
 def run(command: click.Command, argv: Sequence[str] | None, name: str) -> int:
     """Run a command and give its exit code: the number it returned, else 0; the codes of errors are above."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # no name of a page may end a run, whatever the terminal takes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = command.main(args=list(argv) if argv is not None else None, prog_name=name, standalone_mode=False)
         sys.stdout.flush()

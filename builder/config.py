@@ -191,5 +191,9 @@ def _check_folders(config: Config) -> None:
     source, output, state = (path.resolve() for path in (config.source, config.output, config.state_dir))
     if source.is_relative_to(state):
         raise ConfigError(f"server.state_dir: {config.state_dir} must not be the folder with the notebooks, or hold it")
+    if source.is_relative_to(output):
+        raise ConfigError(
+            f"build.output: {config.output} is or contains the source {config.source}; choose another folder"
+        )
     if state.is_relative_to(output):
         raise ConfigError(f"server.state_dir: {config.state_dir} must not lie in the published folder {config.output}")

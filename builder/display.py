@@ -7,6 +7,10 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import click
+
+from builder.paths import escaped
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -16,6 +20,8 @@ SHOWN = 20
 """How many findings a summary lists before it only counts them."""
 NAMED = 3
 """How many pages the line about a change names."""
+LINE_SECONDS = 5.0
+"""Where there is no terminal, a long build says this often how far it is."""
 
 
 class Display:
@@ -27,7 +33,7 @@ class Display:
         self._json = json
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._drawn = 0.0
+        self._started = self._drawn = time.monotonic()
 
     def __enter__(self) -> Display:
         return self
@@ -39,16 +45,21 @@ class Display:
 
     def progress(self, done: int, total: int, path: str) -> None:
         """Show how far a build is: done, rate and the page just done."""
-        if self._quiet or self._json or not sys.stderr.isatty():
+        if self._quiet or self._json:
             return
-        if self._bar is None:
-            self._start_bar(total)
-        assert self._bar and self._task is not None
         now = time.monotonic()
-        if now - self._drawn > 0.05 or done == total:
+        rate, name = f"{done / max(now - self._started, 0.001):.0f}/s", escaped(path[-50:]) or "index"
+        if not sys.stderr.isatty():
+            if now - self._drawn >= LINE_SECONDS:
+                self._drawn = now
+                print(f"{done} of {total} pages, {rate}, {name}", file=sys.stderr, flush=True)
+        elif now - self._drawn > 0.05 or done == total:
+            if self._bar is None:
+                self._start_bar(total)
+            assert self._bar
+            assert self._task is not None
             self._drawn = now
-            rate = done / max(now - self._started, 0.001)
-            self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f}/s", name=path[-50:] or "index")
+            self._bar.update(self._task, completed=done, total=total, rate=rate, name=name)
             self._bar.refresh()
 
     def _start_bar(self, total: int) -> None:
@@ -65,7 +76,6 @@ class Display:
         self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total, rate="", name="")
         self._bar.start()
-        self._started = time.monotonic()
 
     def _end_bar(self) -> None:
         if self._bar:
@@ -76,7 +86,7 @@ class Display:
         """Show a finished build."""
         self._end_bar()
         if self._json:
-            sys.stdout.write(report.json().decode())
+            click.echo(report.json(), nl=False)  # UTF-8, whatever the terminal takes
             return
         shown = [page for page in report.pages if page.status == "failed"]
         others = [] if self._quiet else [page for page in report.findings if page.status != "failed"]
@@ -116,7 +126,7 @@ class Display:
 
     def _line(self, page: PageReport) -> None:
         word = "failed" if page.status == "failed" else "warning"
-        print(f"{word}: {page.path or 'index'}: {page.message}", file=sys.stderr)
+        print(f"{word}: {escaped(page.path) or 'index'}: {escaped(page.message)}", file=sys.stderr)
 
 
 def _touched(page: PageReport, hints: frozenset[str]) -> bool:

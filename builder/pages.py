@@ -104,7 +104,8 @@ class Pages:
         """Forget the pages whose source is gone; their files go when nothing needs them any more."""
         pages = self._ledger.pages
         for path in [path for path in pages if path not in self.site.tree.pages]:
-            self._say(path, "removed" if pages.pop(path).outputs else "kept")
+            if pages.pop(path).outputs:
+                self._say(path, "removed")
 
     def reports(self) -> Iterator[PageReport]:
         """One report for each page there is or was."""

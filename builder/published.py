@@ -11,7 +11,16 @@ from urllib.parse import unquote, urlsplit
 
 from builder.references import segments
 
-_LOADING = {"img": "src", "script": "src", "source": "src", "video": "src", "audio": "src", "iframe": "src", "embed": "src", "object": "data"}
+_LOADING = {
+    "img": "src",
+    "script": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "iframe": "src",
+    "embed": "src",
+    "object": "data",
+}
 """Elements that fetch a file by themselves, with the attribute that names it."""
 
 
@@ -50,13 +59,17 @@ def read_published(html: str) -> PublishedPage:
         if segment.name == "section" and "cell" in classes and values.get("data-cell", "").isdecimal():
             cell, code = int(values["data-cell"]), "code" in classes
         page.ids.update(values[name] for name in ("id", "name") if values.get(name))
-        url = values.get(_LOADING.get(segment.name, "")) or (values.get("href") if _is_style(segment.name, values) else None)
+        url = values.get(_LOADING.get(segment.name, "")) or (
+            values.get("href") if _is_style(segment.name, values) else None
+        )
         if url and not _leaves(url):
             page.loads.add(url)
         if segment.name == "a" and cell >= 0 and values.get("href", "").startswith("#"):
             page.anchors.append((values["href"], cell))
         if segment.name == "img" and cell >= 0:
-            page.images.append(Image(values.get("src", ""), values.get("alt"), cell, code, values.get("decoding") == "async"))
+            page.images.append(
+                Image(values.get("src", ""), values.get("alt"), cell, code, values.get("decoding") == "async")
+            )
     return page
 
 

@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from builder.errors import OutputError
@@ -112,7 +112,7 @@ class OutputFolder:
         try:
             yield temporary
         except OSError as error:
-            with _ignored():
+            with suppress(OSError):
                 os.unlink(temporary)
             raise OutputError(f"{self.root}: {_reason(error)}") from error
 
@@ -171,7 +171,7 @@ def _prepared(root: Path, descriptor: int) -> OutputFolder:
     """A locked output folder, with an empty staging folder and a word about who holds it."""
     try:
         os.ftruncate(descriptor, 0)
-        with _ignored():  # on a full disk only the number in another builder's message is missing
+        with suppress(OSError):  # on a full disk only the number in another builder's message is missing
             os.pwrite(descriptor, f"{MARKER_TEXT}{os.getpid()}\n".encode(), 0)
         shutil.rmtree(root / STAGING, ignore_errors=True)
         (root / STAGING).mkdir(exist_ok=True)
@@ -210,11 +210,3 @@ def _reason(error: OSError) -> str:
     if error.errno == errno.EDQUOT:
         return "the disk quota is used up; pages published so far are whole, run again when there is room"
     return error.strerror or str(error)
-
-
-@contextmanager
-def _ignored() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        pass

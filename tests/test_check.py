@@ -147,7 +147,11 @@ def test_an_anchor_that_its_own_page_does_not_have_is_named(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["Größe", "a%20b", "x:y", "日本"])
 def test_anchors_are_found_however_they_are_encoded(tmp_path: Path, name: str) -> None:
-    write(tmp_path, "a.ipynb", notebook(markdown(f"# A\n\n## {name}\n\n<a id='{name}'></a><a href='#{name}'>x</a> [y](#{name})")))
+    write(
+        tmp_path,
+        "a.ipynb",
+        notebook(markdown(f"# A\n\n## {name}\n\n<a id='{name}'></a><a href='#{name}'>x</a> [y](#{name})")),
+    )
     assert found(tmp_path, "anchor") == []
 
 
@@ -319,7 +323,16 @@ def test_what_a_page_loads_is_counted_once_and_without_other_hosts(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("fragment", "there"),
-    [("#a", True), ("#a%20b", True), ("#a b", True), ("#n", True), ("#", True), ("#top", True), ("#x", False), ("#A", False)],
+    [
+        ("#a", True),
+        ("#a%20b", True),
+        ("#a b", True),
+        ("#n", True),
+        ("#", True),
+        ("#top", True),
+        ("#x", False),
+        ("#A", False),
+    ],
 )
 def test_a_place_is_found_by_id_or_name_encoded_or_not(fragment: str, there: bool) -> None:
     page = read_published("<p id=a><p id='a b'><a name=n></a><!-- <p id=x> --><script>'<p id=x>'</script>")

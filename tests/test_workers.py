@@ -194,7 +194,9 @@ def test_a_bug_of_the_renderer_is_a_sentence_and_the_worker_goes_on(monkeypatch:
 
     monkeypatch.setattr(builder.render, "exporter", broken)
     found = run("fork", [job("a"), job("b")], size=1)
-    assert found == dict.fromkeys("ab", "nbfolio could not render this notebook (ZeroDivisionError: division by zero); please report it")
+    assert found == dict.fromkeys(
+        "ab", "nbfolio could not render this notebook (ZeroDivisionError: division by zero); please report it"
+    )
 
 
 def test_a_body_that_cannot_be_sent_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +224,7 @@ def test_a_notebook_of_a_hundred_megabytes_costs_seconds_and_no_worker(cell: obj
     data = as_bytes(cell())  # type: ignore[operator]
     assert len(data) > 100_000_000
     pool = Pool(1, "fork", seconds=60)
-    results = dict((done.path, result) for done, result in pool.run([job("large", data), job("small")]))
+    results = {done.path: result for done, result in pool.run([job("large", data), job("small")])}
     pool.close()
     assert [result.failure for result in results.values()] == ["", ""]
     body = results["large"].body
@@ -283,7 +285,9 @@ def busy_parent(method: str, folder: Path, slow: bytes) -> tuple[subprocess.Pope
     return parent, below
 
 
-def test_ctrl_c_ends_the_parent_and_all_workers_without_a_word(method: StartMethod, tmp_path: Path, slow: bytes) -> None:
+def test_ctrl_c_ends_the_parent_and_all_workers_without_a_word(
+    method: StartMethod, tmp_path: Path, slow: bytes
+) -> None:
     parent, below = busy_parent(method, tmp_path, slow)
     os.killpg(parent.pid, signal.SIGINT)
     out, err = parent.communicate(timeout=30)
