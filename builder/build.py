@@ -181,7 +181,7 @@ class Builder:
                 with suppress(Exception):  # a worker says of each page what is wrong
                     import builder.render
 
-                    builder.render.exporter()  # what the parent has imported and made, its forks need not
+                    builder.render.renderer()  # what the parent has imported and made, its forks need not
                 size = min(size, most)
             self._pool = Pool(size, self._method)
         return self._pool

@@ -1,14 +1,14 @@
-"""The nbconvert exporter `nbfolio`: one notebook to one body, with a flat template and our own renderers.
+"""The nbconvert exporter `nbfolio`: `jupyter nbconvert --to nbfolio` gets a page that needs no other file.
 
-`build-site` calls `render_body`; `jupyter nbconvert --to nbfolio` gets a page that needs no other file.
+It renders through the same `BodyRenderer` and template as `build-site`, which does without nbconvert because importing
+it takes longer than rendering fifty notebooks.
 """
 
 from __future__ import annotations
 
 import base64
 import copy
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -16,9 +16,8 @@ from nbconvert.exporters.html import HTMLExporter
 from nbformat import NotebookNode
 from traitlets import List, default
 
-from builder.cells import BodyPage, PageBuilder
-from builder.markdown import MarkdownRenderer
-from builder.page import Body, Finding, Media, PageOptions
+from builder.body import TEMPLATE, BodyRenderer
+from builder.page import Body, Media, PageOptions
 from builder.resources import themes_dir
 
 
@@ -30,7 +29,7 @@ class NbfolioExporter(HTMLExporter):
 
     @default("template_file")
     def _template_file_default(self) -> str:
-        return "body.html.j2"
+        return TEMPLATE
 
     @default("template_paths")
     def _template_paths_default(self) -> list[str]:
@@ -40,21 +39,6 @@ class NbfolioExporter(HTMLExporter):
     def _extra_template_basedirs_default(self) -> list[str]:
         return []  # not the working folder: whoever can write there could change the pages
 
-    @cached_property
-    def _markdown(self) -> MarkdownRenderer:
-        from builder.highlight import highlight
-
-        return MarkdownRenderer(highlight)
-
-    def render_body(
-        self, nb: NotebookNode, options: PageOptions, findings: Sequence[Finding] = ()
-    ) -> tuple[Body, tuple[Media, ...]]:
-        """The body of a notebook and the images taken out of it; `findings` are what reading the file already found."""
-        builder = PageBuilder(nb, options, self._markdown)
-        page: BodyPage = builder.page()
-        html = self.template.render(page=page, nb=nb, resources={})
-        return builder.body(html, page, findings), builder.media
-
     def from_notebook_node(  # type: ignore[override]
         self, nb: NotebookNode, resources: Any = None, **kw: Any
     ) -> tuple[str, dict[str, Any]]:
@@ -63,7 +47,7 @@ class NbfolioExporter(HTMLExporter):
         if self._preprocessors:
             nb, resources = self._preprocess(copy.deepcopy(nb), resources)  # type: ignore[no-untyped-call]
         name = resources.get("metadata", {}).get("name", "") or "Notebook"
-        body, media = self.render_body(nb, PageOptions(name=name))
+        body, media = BodyRenderer(self.template).render(nb, PageOptions(name=name))
         return self._standalone(body, media), resources
 
     def _standalone(self, body: Body, media: Iterable[Media]) -> str:

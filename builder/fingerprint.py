@@ -13,8 +13,8 @@ from builder.cache import digest
 from builder.config import Config
 from builder.theme import Theme, load_theme
 
-RENDERERS = ("nbconvert", "mistune", "pygments", "math_core", "latex2mathml")
-_DISTRIBUTIONS = ("nbconvert", "mistune", "Pygments", "math-core", "latex2mathml", "nbformat")
+RENDERERS = ("nbformat", "mistune", "pygments", "math_core", "latex2mathml")
+_DISTRIBUTIONS = ("mistune", "Pygments", "math-core", "latex2mathml", "nbformat")
 
 
 def quick_fingerprint(config: Config) -> str:

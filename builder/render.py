@@ -1,4 +1,4 @@
-"""One notebook from bytes to body: what a worker does. Importing this module imports nbconvert."""
+"""One notebook from bytes to body: what a worker does. Importing this module imports all that rendering needs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from builder.body import BodyRenderer
 from builder.bundles import BundleLimits, open_bundle
 from builder.errors import NotebookError
-from builder.exporter import NbfolioExporter
 from builder.notebook import read_notebook
 from builder.workers import Execution, Job, Result
 
@@ -22,9 +22,9 @@ log = logging.getLogger("nbfolio")
 
 
 @cache
-def exporter() -> NbfolioExporter:
-    """The exporter of this process, made once because making it costs more than a page."""
-    return NbfolioExporter()  # type: ignore[no-untyped-call]
+def renderer() -> BodyRenderer:
+    """The renderer of this process."""
+    return BodyRenderer()
 
 
 def render(job: Job) -> Result:
@@ -48,7 +48,7 @@ def _render(job: Job) -> Result:
     nb = notebook.node
     if job.execution:
         nb = _executed(nb, job.execution)
-    body, media = exporter().render_body(nb, job.options, notebook.findings)
+    body, media = renderer().render(nb, job.options, notebook.findings)
     return Result(body, media)
 
 

@@ -165,7 +165,7 @@ def assert_like_new(source: Path, scratch: Path) -> None:
 
 def forked(source: Path) -> multiprocessing.Process:
     """The same as `start`, without the second that a new interpreter takes to import everything."""
-    builder.render.exporter()
+    builder.render.renderer()
 
     def run() -> None:
         os.setsid()

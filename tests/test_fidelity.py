@@ -25,7 +25,7 @@ from sites import broken_links, build
 
 from builder.frame import fill
 from builder.page import Body, Media, PageOptions
-from builder.render import exporter
+from builder.render import renderer
 
 TREES = ("dashboards", "dashboards-plain")
 Notebook = dict[str, Any]
@@ -41,7 +41,7 @@ def soup(html: str) -> BeautifulSoup:
 def ours(content: Notebook) -> tuple[list[Tag], Body, tuple[Media, ...]]:
     """The cells of a notebook as nbfolio draws them, by position; a cell that is not shown is an empty tag."""
     node = nbformat.from_dict(nbformat.convert(nbformat.from_dict(deepcopy(content)), 4))
-    body, media = exporter().render_body(node, PageOptions(name="test"))
+    body, media = renderer().render(node, PageOptions(name="test"))
     tree = soup(fill(body.html, [ref.target if ref.kind == "media" else ref.raw for ref in body.refs]))
     found = {int(cell["data-cell"]): cell for cell in tree.select(".cell:not([hidden])")}
     return [found.get(number) or soup("").new_tag("section") for number in range(len(node.cells))], body, media

@@ -192,7 +192,7 @@ def test_a_bug_of_the_renderer_is_a_sentence_and_the_worker_goes_on(monkeypatch:
     def broken() -> object:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(builder.render, "exporter", broken)
+    monkeypatch.setattr(builder.render, "renderer", broken)
     found = run("fork", [job("a"), job("b")], size=1)
     assert found == dict.fromkeys(
         "ab", "nbfolio could not render this notebook (ZeroDivisionError: division by zero); please report it"
