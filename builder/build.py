@@ -153,7 +153,7 @@ class Builder:
         return self._survey
 
     def _refuse_sudden_emptiness(self, site: Site) -> None:
-        """A folder that came up empty is more likely unmounted than meant: its pages stay until somebody says otherwise."""
+        """A folder that came up empty is more likely unmounted than meant: its pages stay until told otherwise."""
         published = sum(1 for record in self._ledger.pages.values() if record.outputs)
         if published > 1 and not site.tree.pages and not self._clean:
             raise OutputError(

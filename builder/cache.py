@@ -1,4 +1,4 @@
-"""Rendered bodies and extracted images by content, kept on disk so that another run or machine need not render again."""
+"""Rendered bodies and extracted images by content, kept on disk for the next run or another machine."""
 
 from __future__ import annotations
 

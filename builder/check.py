@@ -17,10 +17,10 @@ from builder.check_report import CheckFinding, CheckReport, Kind, check_report
 from builder.config import Config
 from builder.errors import NbfolioError
 from builder.ledger import PageRecord
-from builder.notebook import check_notebook
 from builder.page import Body, Finding
 from builder.paths import contained
 from builder.published import PublishedPage, has_anchor, loaded_sizes, read_published
+from builder.rendering.notebook import check_notebook
 from builder.report import Report
 from builder.site import FOLDER_SETTINGS, Site
 from builder.survey import Survey

@@ -16,8 +16,8 @@ from nbconvert.exporters.html import HTMLExporter
 from nbformat import NotebookNode
 from traitlets import List, default
 
-from builder.body import TEMPLATE, BodyRenderer
 from builder.page import Body, Media, PageOptions
+from builder.rendering.body import TEMPLATE, BodyRenderer
 from builder.resources import themes_dir
 
 

@@ -32,7 +32,7 @@ def quick_fingerprint(config: Config) -> str:
 
 @cache
 def renderer_fingerprint() -> str:
-    """What a rendered body depends on besides its notebook and options: our own code and the versions of the libraries."""
+    """What a body depends on besides its notebook and options: our own code and the versions of the libraries."""
     from importlib.metadata import version
 
     own = [Path(path).read_bytes() for path in _own_files()]
@@ -42,7 +42,8 @@ def renderer_fingerprint() -> str:
 
 def _own_files() -> list[str]:
     folder = os.path.dirname(os.path.abspath(__file__))
-    return sorted(entry.path for entry in os.scandir(folder) if entry.name.endswith(".py"))
+    folders = (folder, f"{folder}/rendering")
+    return sorted(entry.path for place in folders for entry in os.scandir(place) if entry.name.endswith(".py"))
 
 
 def theme_of(config: Config) -> Theme:

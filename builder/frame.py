@@ -36,7 +36,7 @@ class Frame:
         download: str = "",
         origin: str = "",
     ) -> bytes:
-        """A page of one variant; `html` is the body with its refs filled in, `origin` the output file when it is not the page's own."""
+        """A page of one variant; `html` is the body with its refs filled in, `origin` its output file if another."""
         origin = origin or urls.page_file(variant, path)
         return self._render(
             "page.html.j2",

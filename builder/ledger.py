@@ -1,7 +1,7 @@
 """What the last build published, and from what: read by the next one to find out what changed.
 
-Two files per output folder: `scan`, text lines that are compared in every run, and `ledger.db` (SQLite), which is opened only when
-something moved.
+Two files per output folder: `scan`, text lines that are compared in every run, and `ledger.db` (SQLite), which is
+opened only when something moved.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class Ledger:
         return self.folder / "scan"
 
     def unchanged(self, fingerprint: str, sources: Mapping[str, Stat], output: Path) -> list[PageReport] | None:
-        """What the last build said of each page, if settings, sources and published files are still the same; else None."""
+        """What the last build said of each page; None when settings, sources or published files are not the same."""
         try:
             text = self._scan.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
             return None
-        head, was_sources, was_files, was_pages = (text.split("\n\n", 3) + ["", "", ""])[:4]
+        head, was_sources, was_files, was_pages = [*text.split("\n\n", 3), "", "", ""][:4]
         if head != fingerprint or was_sources != _lines(sources.items()):
             return None
         root = f"{output}/"

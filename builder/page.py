@@ -33,9 +33,9 @@ class Ref(Struct, frozen=True, array_like=True):
     """A URL of a page that depends on where the page and its target lie."""
 
     kind: Literal["link", "file", "media"]
-    """link: a place to go to (`href`); file: something the page shows (`src`, `srcset`, `poster`); media: `Media.name`."""
+    """link: a place to go to (`href`); file: something the page shows (`src`, `poster`); media: `Media.name`."""
     target: str
-    """link, file: percent-decoded path relative to the notebook's folder, as written; media: the file name in media/."""
+    """link, file: percent-decoded path relative to the notebook's folder, as written; media: its name in media/."""
     suffix: str = ""
     """`?query#fragment` as written."""
     cell: int | None = None

@@ -137,7 +137,7 @@ class Pages:
         return intact and self._publisher.files_current(self.site, record)
 
     def _frames_in_doubt(self, before: Before | None) -> Iterable[Source]:
-        """The pages whose frame must be compared: after an incremental change without new names only those that list others."""
+        """The pages whose frame must be compared; where no name is new or gone, only those that list others."""
         pages = self.site.tree.pages
         published = (pages[path] for path in self.site.metas)
         if before is None or before.site.tree is not self.site.tree or before.site.folders != self.site.folders:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 
 from builder import urls
-from builder.bundles import BundleLimits, open_bundle
+from builder.bundles import Bundle, BundleLimits, open_bundle
 from builder.cache import Cache, digest
 from builder.config import Config
 from builder.errors import NotebookError, UnsafePathError
@@ -15,8 +17,8 @@ from builder.ledger import FileRecord, Ledger, PageRecord
 from builder.page import Body, Finding, Ref
 from builder.paths import contained
 from builder.resources import font_styles, runtime_files
-from builder.site import Entry, Site, Target, ref_url
 from builder.scanning import Stat
+from builder.site import Entry, Site, Target, ref_url
 from builder.sources import Source
 from builder.theme import Theme
 from builder.urls import VARIANTS
@@ -106,7 +108,7 @@ class Publisher:
     def listings(self, site: Site, before: Site | None) -> None:
         """Publish the listings of all folders without a page of their own, in both variants, and the root's third copy.
 
-        After an incremental change `before` is the site as it was: a listing whose entries are the same is not made again.
+        After an incremental change `before` is the site as it was: a listing with the same entries is not made again.
         """
         for path in site.listed_folders():
             places = [(variant, urls.page_file(variant, path)) for variant in VARIANTS]
@@ -198,12 +200,18 @@ class Publisher:
         )
         if self._config.build.download and source.kind != "zip":
             wanted[source.file] = None
-        for file in wanted:
-            if not _hidden_by_page(site, file):
-                needs += self._publish_file(site, source, file)
+        with ExitStack() as stack:
+
+            @cache
+            def archive() -> Bundle:
+                return stack.enter_context(open_bundle(self._config.source / source.file, self._limits))
+
+            for file in wanted:
+                if not _hidden_by_page(site, file):
+                    needs += self._publish_file(site, source, file, archive)
         return needs
 
-    def _publish_file(self, site: Site, source: Source, file: str) -> list[str]:
+    def _publish_file(self, site: Site, source: Source, file: str, archive: Callable[[], Bundle]) -> list[str]:
         """Copy one source file, or one file of a ZIP bundle, under both variants."""
         inside = source.kind == "zip" and file not in site.files
         holder = source.file if inside else file
@@ -218,19 +226,15 @@ class Publisher:
                 stat = self._output.link(self._output.root / names[0], name)
             else:
                 try:
-                    stat = self._copy(holder, file.removeprefix(f"{source.path}/") if inside else "", name)
+                    if inside:
+                        stat = self._output.write(name, archive().read(file.removeprefix(f"{source.path}/")))
+                    else:
+                        stat = self._output.copy(contained(self._config.source, file), name)
                 except (OSError, KeyError, UnsafePathError) as error:  # unreadable, or not any more what the scan saw
                     reason = error.strerror if isinstance(error, OSError) else "it has just changed"
                     raise NotebookError(f"the file {file!r} of this page cannot be read: {reason}") from error
             self._note(name, stat, origin)
         return names
-
-    def _copy(self, file: str, inner: str, name: str) -> Stat:
-        """Publish a source file, or with `inner` a file inside a ZIP bundle, as output file `name`."""
-        if not inner:
-            return self._output.copy(contained(self._config.source, file), name)
-        with open_bundle(self._config.source / file, self._limits) as bundle:
-            return self._output.write(name, bundle.read(inner))
 
     def _put(self, name: str, data: bytes) -> bool:
         origin = f"={digest(data)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 from urllib.parse import unquote, urlsplit
 
-from builder.references import segments
+from builder.rendering.references import segments
 
 _LOADING = {
     "img": "src",

@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from builder.body import BodyRenderer
 from builder.bundles import BundleLimits, open_bundle
 from builder.errors import NotebookError
-from builder.notebook import read_notebook
+from builder.rendering.body import BodyRenderer
+from builder.rendering.notebook import read_notebook
 from builder.workers import Execution, Job, Result
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _render(job: Job) -> Result:
 
 
 def _executed(nb: NotebookNode, execution: Execution) -> NotebookNode:
-    """The notebook with fresh outputs where they are asked for; the kernel of a ZIP bundle works in an unpacked copy."""
+    """The notebook with fresh outputs where asked for; the kernel of a ZIP bundle works in an unpacked copy."""
     from builder.execute import execute_notebook, needs_execution
 
     if not needs_execution(nb, execution.mode):

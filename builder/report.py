@@ -47,7 +47,7 @@ class Report(Struct, frozen=True):
 def summarise(pages: Iterable[PageReport], seconds: float) -> Report:
     """Count the pages by status, in the order of their paths."""
     ordered = tuple(sorted(pages, key=lambda page: page.path))
-    count = {status: 0 for status in ("built", "kept", "failed", "removed")}
+    count = dict.fromkeys(("built", "kept", "failed", "removed"), 0)
     for page in ordered:
         count[page.status] += 1
     return Report(**count, seconds=round(seconds, 3), pages=ordered)

@@ -1,4 +1,4 @@
-"""The site as one build sees it: which pages and folders there are, what they are called, and where a link of theirs leads."""
+"""The site as one build sees it: its pages and folders, what they are called, and where their links lead."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Site:
-    """Tree, folder settings and archives of one moment; `metas` holds the pages that are, or are about to be, published."""
+    """Tree, folder settings and archives of one moment; `metas` holds the pages that are, or will be, published."""
 
     config: Config
     files: Files
@@ -159,7 +159,7 @@ class Site:
         return (inf if order is None else order, entry.name.casefold(), entry.name)
 
     def crumbs(self, path: str) -> list[tuple[str, str]]:
-        """(title, folder path) from the root listing down to the folder that holds `path`; nothing for the root itself."""
+        """(title, folder path) from the root listing to the folder that holds `path`; nothing for the root itself."""
         if not path:
             return []
         return [

@@ -9,9 +9,9 @@ from typing import TypeVar
 from builder.bundles import BundleLimits, is_bundle, open_bundle
 from builder.config import Config, FolderConfig, load_folder
 from builder.errors import ConfigError, NbfolioError
-from builder.site import FOLDER_SETTINGS, Site
 from builder.report import PageReport
 from builder.scanning import Files, Scan, Stat
+from builder.site import FOLDER_SETTINGS, Site
 from builder.sources import Tree, classify
 
 T = TypeVar("T")

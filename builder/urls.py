@@ -33,7 +33,7 @@ def asset(name: str) -> str:
 
 
 def relative(origin: str, target: str) -> str:
-    """The URL that leads from the output file `origin` to the output file `target`, percent-encoded and never absolute."""
+    """The URL that leads from output file `origin` to output file `target`, percent-encoded and never absolute."""
     here, there = origin.split("/")[:-1], target.split("/")
     shared = 0
     for mine, its in zip(here, there[:-1], strict=False):

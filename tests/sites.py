@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -62,8 +62,8 @@ def broken_links(site: Path) -> list[str]:
                     broken.append(f"{page.relative_to(site)}: {url}")
             elif (
                 parts.fragment
-                and f'id="{unquote(parts.fragment)}"' not in html
-                and f'id="{parts.fragment}"' not in html
+                and f'id="{escape(unquote(parts.fragment))}"' not in html
+                and f'id="{escape(parts.fragment)}"' not in html
             ):
                 broken.append(f"{page.relative_to(site)}: {url}")
     return broken

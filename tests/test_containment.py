@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.containment import contain_html
+from builder.rendering.containment import contain_html
 
 TAGS = ["div", "b", "span", "table", "tr", "td", "p", "ul", "li", "section", "details", "svg", "a", "pre", "h2", "x-y"]
 

@@ -12,10 +12,10 @@ import pytest
 from making import code, display, markdown, notebook, png, png64, result, write
 from traitlets.config import Config
 
-from builder.body import BodyRenderer
 from builder.exporter import NbfolioExporter
 from builder.frame import fill
 from builder.page import PageOptions
+from builder.rendering.body import BodyRenderer
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.delimiters import FormulaFinder
-from builder.formulas import Formulas
-from builder.tex import Macro, TexError, environments, expand, split_definitions, split_top
+from builder.rendering.delimiters import FormulaFinder
+from builder.rendering.formulas import Formulas
+from builder.rendering.tex import Macro, TexError, environments, expand, split_definitions, split_top
 
 
 def shown(html: str) -> str:
@@ -461,13 +461,13 @@ def test_text_with_formulas_is_escaped_around_them() -> None:
 def test_equal_formulas_are_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     formulas = Formulas([])
     first = formulas.convert("x", False, 0)
-    monkeypatch.setattr("builder.formulas.to_mathml", None)
+    monkeypatch.setattr("builder.rendering.formulas.to_mathml", None)
     assert formulas.convert("x", False, 1) == first
 
 
 def test_the_lenient_converter_is_imported_only_when_needed() -> None:
     code = (
-        "import sys; from builder.formulas import Formulas; f = Formulas([])\n"
+        "import sys; from builder.rendering.formulas import Formulas; f = Formulas([])\n"
         "f.convert(r'\\frac12', True, 0)\n"
         "assert 'latex2mathml' not in sys.modules\n"
         "f.convert(r'\\tiny x', True, 0); assert 'latex2mathml' in sys.modules"

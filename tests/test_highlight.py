@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from builder.highlight import MAX_SOURCE, highlight
+from builder.rendering.highlight import MAX_SOURCE, highlight
 
 LANGUAGES = [
     "python",
@@ -214,7 +214,7 @@ def test_very_long_sources_are_not_coloured() -> None:
 
 @pytest.mark.parametrize("language", ["python", "ruby"])
 def test_a_lexer_that_takes_too_long_gives_up(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.highlight.MAX_SECONDS", 0.0)
+    monkeypatch.setattr("builder.rendering.highlight.MAX_SECONDS", 0.0)
     source = "x = '1'\n" * 200
     assert highlight(source, language) == source
 

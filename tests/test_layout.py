@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.layout import MAX_COLUMNS, MAX_HEIGHT, MAX_ROW, Layout, Slot, read_layout
+from builder.rendering.layout import MAX_COLUMNS, MAX_HEIGHT, MAX_ROW, Layout, Slot, read_layout
 
 GRID = {"grid_default": {"name": "grid", "type": "grid"}, "report_default": {"name": "report", "type": "report"}}
 

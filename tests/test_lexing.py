@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ipython_pygments_lexers import IPython3Lexer
 from pygments.lexers import get_lexer_by_name
 
-from builder.firstchars import OTHER, first_characters
-from builder.lexing import tokens_of
+from builder.rendering.firstchars import OTHER, first_characters
+from builder.rendering.lexing import tokens_of
 
 LANGUAGES = [
     "python",

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistune import Markdown
 
-import builder.markdown
-from builder.formulas import Formulas
-from builder.markdown import MAX_MARKS, MAX_SOURCE, MarkdownRenderer, PageText, _InlineParser
+import builder.rendering.markdown
 from builder.page import REF, Heading, Media
-from builder.references import References
+from builder.rendering.formulas import Formulas
+from builder.rendering.markdown import MAX_MARKS, MAX_SOURCE, MarkdownRenderer, PageText, _InlineParser
+from builder.rendering.references import References
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAADCAYAAAC56t6BAAAAEklEQVR4nGNkYPj/n4GBgYEBAAkFAQGvGtE9AAAAAElFTkSuQmCC"
@@ -92,8 +92,8 @@ CORPUS = [
 @pytest.mark.parametrize("source", CORPUS)
 def test_fewer_rules_give_the_same_html(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = RENDERER.render(source, page_of(source)[0])
-    every = tuple((lambda source: True, plugin) for _, plugin in builder.markdown._PLUGINS)
-    monkeypatch.setattr(builder.markdown, "_PLUGINS", every)
+    every = tuple((lambda source: True, plugin) for _, plugin in builder.rendering.markdown._PLUGINS)
+    monkeypatch.setattr(builder.rendering.markdown, "_PLUGINS", every)
     assert MarkdownRenderer(highlight).render(source, page_of(source)[0]) == expected
 
 
@@ -152,7 +152,7 @@ def test_ids_are_unique_over_cells_even_when_a_title_looks_numbered() -> None:
         ("# R&amp;D <b>x</b>", "R&D-x", "R&D x"),
         ("# [Link](x.html) ![alt](y.png)", "Link-alt", "Link alt"),
         ("# Über → 100%", "Über-→-100%", "Über → 100%"),
-        ("# The $x^2<y$ law", "The-$x^2<y$-law", "The $x^2<y$ law"),
+        ("# The $x^2<y$ law", "The-$x^2<y$-law", "The x^2<y law"),
         ('# "quoted"', '"quoted"', '"quoted"'),
         ("#NoBlank", "NoBlank", "NoBlank"),
         ("# ", "section", ""),

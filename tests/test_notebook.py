@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.errors import NotebookError
-from builder.notebook import check_notebook, read_notebook
+from builder.rendering.notebook import check_notebook, read_notebook
 
 
 def notebook(*cells: Any, **fields: Any) -> dict[str, Any]:

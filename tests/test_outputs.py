@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.mimebundle import MAX_DOCUMENT, MAX_TEXT, OutputContext
-from builder.notebook import read_notebook
-from builder.outputs import render_effects, render_outputs, widget_models, widget_state_html
 from builder.page import REF
-from builder.references import References
+from builder.rendering.mimebundle import MAX_DOCUMENT, MAX_TEXT, OutputContext
+from builder.rendering.notebook import read_notebook
+from builder.rendering.outputs import render_effects, render_outputs, widget_models, widget_state_html
+from builder.rendering.references import References
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"

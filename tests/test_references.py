@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.page import REF, Ref
-from builder.references import References, rewrite_html, segments
+from builder.rendering.references import References, rewrite_html, segments
 
 
 def rewritten(html: str) -> tuple[str, References]:

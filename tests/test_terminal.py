@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbconvert.filters import ansi2html
 
-from builder.terminal import terminal_html
+from builder.rendering.terminal import terminal_html
 
 COLOURS = [
     "\x1b[0m",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from builder.page import CodeMode
-from builder.visibility import CellVisibility, cell_visibility
+from builder.rendering.visibility import CellVisibility, cell_visibility
 
 
 def code_cell(*tags: Any, **metadata: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sites import build
 import builder.render
 from builder.page import Body, PageMeta, PageOptions
 from builder.workers import Job, Pool, Result, StartMethod, worker_count
+from builder.write import MARKER
 
 METHODS: tuple[StartMethod, ...] = ("fork", "forkserver")
 PARENT = """
@@ -232,9 +233,9 @@ def test_a_notebook_of_a_hundred_megabytes_costs_seconds_and_no_worker(cell: obj
     assert len(body.html) < 5_000_000
 
 
-def broken_nbconvert(folder: Path) -> dict[str, str]:
-    """An environment in which nbconvert is there and cannot be imported."""
-    write(folder, "nbconvert/__init__.py", "raise ImportError('libmissing.so.1: cannot open shared object file')\n")
+def broken_mistune(folder: Path) -> dict[str, str]:
+    """An environment in which mistune is there and cannot be imported."""
+    write(folder, "mistune/__init__.py", "raise ImportError('libmissing.so.1: cannot open shared object file')\n")
     return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parent.parent}"}
 
 
@@ -252,7 +253,7 @@ print(len(processes))
 """
     for method in METHODS:
         command = [sys.executable, "-c", program, method]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=broken_nbconvert(tmp_path))
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=broken_mistune(tmp_path))
         *failures, processes = done.stdout.splitlines()
         sentence = "the renderer cannot be loaded (ImportError: libmissing.so.1: cannot open shared object file)"
         assert failures == [sentence] * 9
@@ -264,7 +265,7 @@ def test_a_build_without_a_working_renderer_names_the_reason_for_each_page(tmp_p
     for name in "abc":
         write(tmp_path, f"site/{name}.ipynb", notebook())
     command = [sys.executable, "-m", "builder", str(tmp_path / "site")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=broken_nbconvert(tmp_path / "lib"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=broken_mistune(tmp_path / "lib"))
     assert done.returncode == 0
     assert done.stderr.count("the renderer cannot be loaded (ImportError: libmissing") == 3
     assert "Traceback" not in done.stderr
@@ -303,14 +304,23 @@ def test_a_parent_that_is_killed_leaves_no_worker_behind(method: StartMethod, tm
     assert alive == []
 
 
+def holds_output(worker: psutil.Process) -> bool:
+    """Whether a process has the marker of an output folder open."""
+    return any(
+        file.is_symlink() and file.readlink().name == MARKER for file in Path(f"/proc/{worker.pid}/fd").iterdir()
+    )
+
+
 def test_a_killed_builder_frees_its_output_at_once(tmp_path: Path, slow: bytes) -> None:
     write(tmp_path, "slow.ipynb", slow)
     command = [sys.executable, "-m", "builder", str(tmp_path), "-j", "2"]
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while not (below := psutil.Process(first.pid).children()) and first.poll() is None:
         os.sched_yield()
+    while any(holds_output(worker) for worker in below):
+        os.sched_yield()  # a fork has everything open until it runs its first lines
     for worker in below:
-        worker.suspend()  # one that holds on to what it inherited
+        worker.suspend()
     first.kill()
     first.wait(30)
     (tmp_path / "slow.ipynb").unlink()

@@ -153,10 +153,27 @@ function reportHeight(): void {
   }).observe(root);
 }
 
+/** What scrolls sideways can be reached with the keyboard, what fits is no stop on its way. */
+function reachScrollers(): void {
+  if (!("ResizeObserver" in window)) return;
+  const blocks = document.querySelectorAll<HTMLElement>(".math, .cell.markdown > :is(div, section, center, figure)");
+  const own = [...blocks].filter((block) => !block.hasAttribute("tabindex"));
+  const check = (): void => {
+    for (const block of own) {
+      if (block.scrollWidth > block.clientWidth) block.tabIndex = 0;
+      else block.removeAttribute("tabindex");
+    }
+  };
+  const observer = new ResizeObserver(check);
+  for (const block of own) observer.observe(block);
+  if ("fonts" in document) void document.fonts.ready.then(check);
+}
+
 function wire(): void {
   wireThemeSwitch();
   followContents();
   addCopyButtons();
+  reachScrollers();
   reportHeight();
 }
 

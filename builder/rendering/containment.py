@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from builder.references import segments
+from builder.rendering.references import segments
 
 # Elements whose end tag may not be left out.
 _NAMES = (

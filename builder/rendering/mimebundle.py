@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from builder.page import Finding
-from builder.references import References
-from builder.terminal import terminal_html
+from builder.rendering.references import References
+from builder.rendering.terminal import terminal_html
 
 MAX_TEXT = 1_000_000
 """Characters of one text that are shown; of a longer one the beginning and the end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from builder.tex import argument
+from builder.rendering.tex import argument
 
 _TEXT = re.compile(r"\\(?:text(?:rm|sf|tt|bf|it|up|normal)?|mbox|hbox|fbox)(?![A-Za-z])\s*(?=\{)")
 _TEXT_SPECIAL = re.compile(r"(\\.|[_&#%])( *)", re.S)

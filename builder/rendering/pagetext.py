@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from builder.attachments import ATTACHMENT, DATA, embedded_image
-from builder.formulas import Formulas
 from builder.page import Finding, Heading, Media
-from builder.references import References
+from builder.rendering.attachments import ATTACHMENT, DATA, embedded_image
+from builder.rendering.formulas import Formulas
+from builder.rendering.references import References
 
 
 @dataclass

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from html import escape
 
-from builder.containment import contain_html
-from builder.images import IMAGE_EXTENSIONS, image_html
-from builder.jsontree import json_tree
-from builder.mimebundle import (
+from builder.rendering.containment import contain_html
+from builder.rendering.images import IMAGE_EXTENSIONS, image_html
+from builder.rendering.jsontree import json_tree
+from builder.rendering.mimebundle import (
     LONG_LINES,
     LONG_TEXT,
     MAX_TEXT,
@@ -21,7 +21,7 @@ from builder.mimebundle import (
     script_json,
     text_html,
 )
-from builder.references import rewrite_html
+from builder.rendering.references import rewrite_html
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _CHART = re.compile(
@@ -104,14 +104,16 @@ def _chart(bundle: Bundle, mime: str) -> Drawn | None:
         return None
     feature = kind[1] or kind[2] or kind[3]
     bundle.context.features.add(feature)
-    picture = _bokeh(bundle) if feature == "bokeh" else _static_chart(bundle, feature)
+    drawn_by_script = _bokeh(bundle) if feature == "bokeh" else ""
+    picture = drawn_by_script or _static_chart(bundle, feature)
     return data_html(mime, picture + script, kind="data chart")
 
 
 def _bokeh(bundle: Bundle) -> str:
-    """Everything the bundle has: Bokeh's HTML is the place its script draws into."""
-    parts = (draw(bundle, mime) for mime, draw in _BOKEH_PARTS if mime in bundle.data)
-    return "".join(part.html for part in parts if part)
+    """The place that Bokeh's script draws into, the script where it is stored, and a picture where there is one."""
+    parts = [drawn.html for mime, draw in _BOKEH_PARTS if mime in bundle.data and (drawn := draw(bundle, mime))]
+    pictures = (image_html(bundle, mime) for mime in IMAGE_EXTENSIONS if mime in bundle.data) if parts else ()
+    return (next((picture for picture in pictures if picture), None) or "") + "".join(parts)
 
 
 def _static_chart(bundle: Bundle, feature: str) -> str:

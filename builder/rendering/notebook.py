@@ -12,7 +12,7 @@ import msgspec
 
 from builder.errors import NotebookError
 from builder.page import Finding
-from builder.repair import Repairer, clean_text, keep_text
+from builder.rendering.repair import Repairer, clean_text, keep_text
 
 if TYPE_CHECKING:
     from nbformat.notebooknode import NotebookNode

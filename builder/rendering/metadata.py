@@ -98,7 +98,7 @@ def page_meta(said: Said, options: PageOptions, code: CodeMode, headings: Sequen
 
 
 def code_mode(said: Said, options: PageOptions, layout: LayoutType) -> CodeMode:
-    """How code is shown: as the notebook says, else hidden where it has a dashboard layout, else as site and folder say."""
+    """How code is shown: as the notebook says, else hidden on a dashboard, else as site and folder say."""
     return said.code or ("hidden" if layout != "none" else options.code)
 
 

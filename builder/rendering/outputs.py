@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from builder.drawing import draw_bundle
-from builder.mimebundle import Bundle, Drawn, OutputContext, is_long, script_json, text_html
+from builder.rendering.drawing import draw_bundle
+from builder.rendering.mimebundle import Bundle, Drawn, OutputContext, is_long, script_json, text_html
 
 __all__ = ["OutputContext", "render_effects", "render_outputs", "widget_models", "widget_state_html"]
 

@@ -15,9 +15,9 @@ from mistune.plugins.table import table, table_in_list, table_in_quote
 from mistune.plugins.task_lists import task_lists
 from mistune.plugins.url import url
 
-from builder.delimiters import Formula, FormulaFinder
-from builder.markdown_html import END, START, PageRenderer
-from builder.pagetext import PageText
+from builder.rendering.delimiters import Formula, FormulaFinder
+from builder.rendering.markdown_html import END, START, PageRenderer
+from builder.rendering.pagetext import PageText
 
 __all__ = ["MarkdownRenderer", "PageText"]
 

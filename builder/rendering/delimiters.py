@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from builder.tex import environments
+from builder.rendering.tex import environments
 
 
 class Formula(NamedTuple):

@@ -18,7 +18,7 @@ from pygments.lexers import (  # type: ignore[import-untyped]
 )
 from pygments.token import STANDARD_TYPES, Token  # type: ignore[import-untyped]
 
-from builder.lexing import tokens_of
+from builder.rendering.lexing import tokens_of
 
 MAX_SOURCE = 200_000
 """Longer sources are shown without colours."""

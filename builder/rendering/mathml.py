@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from math_core import LatexError, LatexToMathML
 
-from builder.tex import TexError, is_balanced
+from builder.rendering.tex import TexError, is_balanced
 
 _LEFTOVER = re.compile(r"<m(?:[ion]|text)\b[^>]*>\s*\\")
 """A command that a converter did not understand and took for an identifier."""

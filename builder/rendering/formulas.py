@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from html import escape
 from typing import NamedTuple
 
-from builder.delimiters import FormulaFinder
-from builder.dialect import escape_text, normalise
-from builder.mathml import strict_mathml, to_mathml
 from builder.page import Finding
-from builder.tex import (
+from builder.rendering.delimiters import FormulaFinder
+from builder.rendering.dialect import escape_text, normalise
+from builder.rendering.mathml import strict_mathml, to_mathml
+from builder.rendering.tex import (
     DEFINES,
     MAX_LENGTH,
     Macros,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from urllib.parse import unquote
 
-from builder.images import image_size
 from builder.page import Media
+from builder.rendering.images import image_size
 
 ATTACHMENT, DATA = "attachment:", "data:image/"
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from builder.cells import PageBuilder
-from builder.highlight import highlight
-from builder.markdown import MarkdownRenderer
 from builder.page import Body, Finding, Media, PageOptions
+from builder.rendering.cells import PageBuilder
+from builder.rendering.highlight import highlight
+from builder.rendering.markdown import MarkdownRenderer
 from builder.resources import themes_dir
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ class BodyRenderer:
         self, nb: NotebookNode, options: PageOptions, findings: Sequence[Finding] = ()
     ) -> tuple[Body, tuple[Media, ...]]:
         """The body of a notebook and the images taken out of it; `findings` are what reading the file already found."""
-        builder = PageBuilder(nb, options, self._markdown)
-        page = builder.page()
+        drawing = PageBuilder(nb, options, self._markdown)
+        page = drawing.page()
         html = self._template.render(page=page, nb=nb, resources={})
-        return builder.body(html, page, findings), builder.media
+        return drawing.body(html, page, findings), drawing.media
 
 
 def _environment() -> Environment:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from builder.mimebundle import Bundle
+from builder.rendering.mimebundle import Bundle
 
 IMAGE_EXTENSIONS = {
     "image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg", "image/gif": "gif",

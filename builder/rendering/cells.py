@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
 
-from builder.formulas import Formulas
-from builder.highlight import highlight
-from builder.layout import Place, Slot, read_layout
-from builder.markdown import MarkdownRenderer
-from builder.metadata import Said, code_mode, page_meta
-from builder.mimebundle import OutputContext
-from builder.outputs import render_effects, render_outputs, widget_models, widget_state_html
 from builder.page import Body, Finding, Media, PageOptions
-from builder.pagetext import PageText
-from builder.references import References, rewrite_html
-from builder.visibility import CellVisibility, Visibility, cell_visibility
+from builder.rendering.formulas import Formulas
+from builder.rendering.highlight import highlight
+from builder.rendering.layout import Place, Slot, read_layout
+from builder.rendering.markdown import MarkdownRenderer
+from builder.rendering.metadata import Said, code_mode, page_meta
+from builder.rendering.mimebundle import OutputContext
+from builder.rendering.outputs import render_effects, render_outputs, widget_models, widget_state_html
+from builder.rendering.pagetext import PageText
+from builder.rendering.references import References, rewrite_html
+from builder.rendering.visibility import CellVisibility, Visibility, cell_visibility
 
 _CELL_ID = re.compile(r"[a-zA-Z0-9-_]{1,64}")
 _KINDS = {"none": "notebook", "report": "report", "grid": "grid"}

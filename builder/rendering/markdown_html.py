@@ -11,11 +11,11 @@ from urllib.parse import unquote
 from mistune import BlockState, HTMLRenderer
 from mistune.util import escape_url, safe_entity
 
-from builder.delimiters import Formula
-from builder.formulas import BLOCK_END, BLOCK_START
 from builder.page import Heading
-from builder.pagetext import PageText
-from builder.references import rewrite_html, segments
+from builder.rendering.delimiters import Formula
+from builder.rendering.formulas import BLOCK_END, BLOCK_START
+from builder.rendering.pagetext import PageText
+from builder.rendering.references import rewrite_html, segments
 
 START, END = "\ufdd0", "\ufdd1"
 """Noncharacters around the number of what is held back while mistune works."""
@@ -122,7 +122,8 @@ class PageRenderer(HTMLRenderer):
         """A heading with its anchor; noted for the contents of the page."""
         plain = _plain(text)
         anchor = self.page.unique_id(_ID_BLANK.sub("-", plain.replace("\n", " ").strip()) or "section")
-        self.page.headings.append(Heading(level, anchor, " ".join(_plain(text, " ").split())))
+        shown = _plain(text, " ").replace("$", "") if "<math" in text else _plain(text, " ")
+        self.page.headings.append(Heading(level, anchor, " ".join(shown.split())))
         quoted = escape(anchor)
         link = f'<a class="anchor" href="#{quoted}" aria-label="Link to this section">¶</a>'
         return f'<h{level} id="{quoted}">{text}{link}</h{level}>\n'

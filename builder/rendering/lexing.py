@@ -14,7 +14,7 @@ from typing import Any
 from pygments.lexer import RegexLexer  # type: ignore[import-untyped]
 from pygments.token import Error, Whitespace, _TokenType  # type: ignore[import-untyped]
 
-from builder.firstchars import first_characters
+from builder.rendering.firstchars import first_characters
 
 Rule = tuple[Callable[[str, int], re.Match[str] | None], Any, Any]
 """As Pygments compiles it: match method, token type or callback, and what happens to the stack of states."""
