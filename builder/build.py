@@ -119,7 +119,7 @@ class Builder:
             before = Before(self._last, _changed(self._scan, found))
         pages = Pages(
             self.config, site, self._publisher, self._ledger, self._cache, survey, self._workers,
-            force=force, retry=self._last is None, progress=progress,
+            force=force, retry=self._last is None or not self._last.has_settings_of(site), progress=progress,
         )  # fmt: skip
         self._publisher.assets()
         pages.update(before)

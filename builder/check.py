@@ -83,7 +83,8 @@ class _Look:
         notes = self._notebook(record)
         for note in notes:
             yield _from(record, "notebook", note)
-        if record.failure and not any(note.message in record.failure for note in notes):
+        waits = self._site.unsettled_folder(self._site.tree.pages[record.path]) is not None  # a finding of its own
+        if record.failure and not waits and not any(note.message in record.failure for note in notes):
             yield CheckFinding(record.path, None, "error", "failed", record.failure)
         if record.meta and record.meta.draft:
             yield CheckFinding(record.path, None, "information", "draft", "is a draft and not published")

@@ -36,6 +36,16 @@ def run(command: click.Command, argv: Sequence[str] | None, name: str) -> int:
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):
         # The reader went away, which click makes a SystemExit of; nothing may complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
+        return IMPOSSIBLE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"{name}: {place}{error.strerror or error}", err=True)
+        _give_up_stdout()
         return IMPOSSIBLE
     return result if isinstance(result, int) else 0
+
+
+def _give_up_stdout() -> None:
+    """Let what is still to be written go nowhere; it could not be written before either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -83,7 +83,7 @@ class Ledger:
             return None
         root = f"{output}/"
         try:
-            for line in was_files.splitlines():
+            for line in filter(None, was_files.split("\n")):
                 mtime, size, inode, name = line.split(" ", 3)
                 now = os.stat(root + name)
                 if now.st_mtime_ns != int(mtime) or now.st_size != int(size) or now.st_ino != int(inode):
@@ -92,7 +92,7 @@ class Ledger:
             return None
         return [
             PageReport(path, "kept", message)
-            for path, _, message in (line.partition("\t") for line in was_pages.splitlines())
+            for path, _, message in (line.partition("\t") for line in filter(None, was_pages.split("\n")))
         ]
 
     def open(self) -> None:

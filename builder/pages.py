@@ -15,7 +15,7 @@ import msgspec
 from builder.bundles import open_bundle
 from builder.cache import Cache, digest
 from builder.config import Config
-from builder.errors import NotebookError
+from builder.errors import NotebookError, UnsafePathError
 from builder.fingerprint import renderer_fingerprint
 from builder.ledger import Ledger, PageRecord
 from builder.page import Body, PageOptions
@@ -23,7 +23,7 @@ from builder.paths import contained
 from builder.publish import Publisher
 from builder.report import PageReport, Status
 from builder.scanning import Stat
-from builder.site import Site
+from builder.site import FOLDER_SETTINGS, Site
 from builder.sources import Source
 from builder.workers import Execution, Job, Pool, Result
 from builder.write import stat_of
@@ -98,7 +98,11 @@ class Pages:
             stale = [source for source in self._frames_in_doubt(before) if self._frame_is_stale(source)]
             if not stale:
                 break
-            self._render(stale)
+            failing = {source.path: self._ledger.pages[source.path].failure for source in stale}
+            for source in stale:
+                if message := failing[source.path]:  # running and rendering it again would only fail again
+                    self._fail(source, message)
+            self._render([source for source in stale if not failing[source.path]])
 
     def drop_removed(self) -> None:
         """Forget the pages whose source is gone; their files go when nothing needs them any more."""
@@ -129,7 +133,7 @@ class Pages:
                 return False
             self._say(source.path, "failed", record.failure)
             return True
-        if before is not None and before.site.folders == self.site.folders:
+        if before is not None and before.site.has_settings_of(self.site):
             return not before.changed or self._publisher.files_current(self.site, record)
         if record.body_key != self._body_key(self.site.options(source), record.digest):
             return False
@@ -140,7 +144,7 @@ class Pages:
         """The pages whose frame must be compared; where no name is new or gone, only those that list others."""
         pages = self.site.tree.pages
         published = (pages[path] for path in self.site.metas)
-        if before is None or before.site.tree is not self.site.tree or before.site.folders != self.site.folders:
+        if before is None or before.site.tree is not self.site.tree or not before.site.has_settings_of(self.site):
             return published
         if before.site.metas.keys() != self.site.metas.keys() or any(
             file not in before.site.files for file in before.changed
@@ -178,6 +182,9 @@ class Pages:
 
     def _job(self, source: Source) -> Job | None:
         """Publish a page whose body is known; a job for the others."""
+        if (folder := self.site.unsettled_folder(source)) is not None:
+            file = f"{folder}/{FOLDER_SETTINGS}".lstrip("/")
+            raise NotebookError(f"is not built because {file}, which may hide it or its code, cannot be used: mend it")
         options = self.site.options(source)
         record = self._ledger.pages.get(source.path)
         stat = self.site.files[source.file]
@@ -252,16 +259,34 @@ class Pages:
         self._say(source.path, "built" if wrote or self._force else "kept", message_of(record))
 
     def _fail(self, source: Source, message: str) -> None:
-        """Note a failure; a page that was good before stays as it was."""
+        """Note a failure; a page that was good before keeps its content."""
         old = self._ledger.pages.get(source.path)
         read = self._reads.get(source.path) or _Read(self.site.files[source.file], "", "")
         if old is None or not old.outputs:
             old = PageRecord(source.path, source.file)
             self.site.metas.pop(source.path, None)
+        else:
+            old = self._framed_again(source, old)
         self._ledger.pages[source.path] = msgspec.structs.replace(
             old, file=source.file, stat=read.stat, digest=read.digest, failure=message
         )
         self._say(source.path, "failed", message)
+
+    def _framed_again(self, source: Source, old: PageRecord) -> PageRecord:
+        """The last good content of a failed page in today's frame: theme, links and breadcrumbs must not grow stale."""
+        if old.meta:
+            self.site.metas[source.path] = old.meta
+        if old.file != source.file:  # its links started at another place; what they meant cannot be said any more
+            return msgspec.structs.replace(old, body_key="")
+        body = self._cache.body(old.body_key) if old.body_key else None
+        if body is None:
+            return old
+        try:
+            if source.kind == "zip":
+                open_bundle(contained(self._config.source, source.file), self._survey.limits).close()
+            return self._publisher.page(self.site, source, old, body)[0]
+        except (NotebookError, UnsafePathError, OSError):
+            return old
 
 
 def message_of(record: PageRecord) -> str:

@@ -17,7 +17,7 @@ from builder.ledger import FileRecord, Ledger, PageRecord
 from builder.page import Body, Finding, Ref
 from builder.paths import contained
 from builder.resources import font_styles, runtime_files
-from builder.scanning import Stat
+from builder.scanning import ARCHIVE, Stat
 from builder.site import Entry, Site, Target, ref_url
 from builder.sources import Source
 from builder.theme import Theme
@@ -63,12 +63,13 @@ class Publisher:
 
     def frame_key(self, site: Site, source: Source, refs: tuple[Ref, ...], body_key: str) -> str:
         """Changes whenever the page's HTML or the files under it may change, its body apart from `body_key`."""
-        targets = [_target_text(site.resolve(source, ref)) for ref in refs if ref.kind != "media"]
+        targets = [_target_text(site, site.resolve(source, ref)) for ref in refs if ref.kind != "media"]
+        files = [(file, site.hides(file)) for file in site.bundle_files(source)]
         return digest(
             self._fingerprint.encode(),
             body_key.encode(),
             repr(
-                (targets, site.crumbs(source.path), self._children(site, source), _bundle_files(site, source))
+                (targets, site.crumbs(source.path), self._children(site, source), files, _index_of(site, source))
             ).encode(),
         )
 
@@ -86,7 +87,7 @@ class Publisher:
             for ref, target in zip(body.refs, targets, strict=True)
             if target is None and ref.kind != "media"
         ]
-        missing += [_hidden(file) for file in _bundle_files(site, source) if _hidden_by_page(site, file)]
+        missing += [_hidden(file) for file in site.bundle_files(source) if site.hides(file)]
         key = self.frame_key(site, source, body.refs, record.body_key)
         return (
             PageRecord(
@@ -110,6 +111,7 @@ class Publisher:
 
         After an incremental change `before` is the site as it was: a listing with the same entries is not made again.
         """
+        known, self._listing_keys = self._listing_keys, {}
         for path in site.listed_folders():
             places = [(variant, urls.page_file(variant, path)) for variant in VARIANTS]
             if not path:
@@ -117,9 +119,9 @@ class Publisher:
             self._listed.update(name for _, name in places)
             title, crumbs, entries = site.folder_title(path), site.crumbs(path), site.entries(path)
             key = digest(self._fingerprint.encode(), repr((title, crumbs, entries)).encode())
-            if before is not None and self._listing_keys.get(path) == key:
-                continue
             self._listing_keys[path] = key
+            if before is not None and known.get(path) == key:
+                continue
             settings = site.folders.get(path)
             description = settings.description if settings else ""
             for variant, name in places:
@@ -134,8 +136,8 @@ class Publisher:
         """Whether the copied files of a page were made from what lies in the source folder now."""
         for name in record.needs:
             origin = self._ledger.files[name].origin if name in self._ledger.files else ""
-            file, _, stat = origin.partition("|")
-            if stat and (file not in site.files or _stat_text(site.files[file]) != stat):
+            file, bar, stat = origin.rpartition("|")
+            if bar and (file not in site.files or _stat_text(site.files[file]) != stat):
                 return False
         return True
 
@@ -174,13 +176,7 @@ class Publisher:
                     [ref_url(ref, target, name, variant) for ref, target in zip(body.refs, targets, strict=True)],
                 )
             documents.append((name, self._frame.page(variant, path, body, html, crumbs, children, download, name)))
-        index = f"{path}/index" if path else "index"
-        taken = (
-            index in site.tree.pages
-            or index in site.tree.folders
-            or f"{index}/index.html" in _bundle_files(site, source)
-        )
-        if source.kind != "notebook" and not taken:
+        if index := _index_of(site, source):
             documents += [(urls.page_file(variant, index), redirect("../index.html", "Moved")) for variant in VARIANTS]
         return documents
 
@@ -196,25 +192,24 @@ class Publisher:
                 self._ledger.begin()
                 self._note(media, self._output.link(self._cache.media(name), media), "media")
         wanted = dict.fromkeys(
-            [target.file for target in targets if target and target.file] + _bundle_files(site, source)
+            [target.file for target in targets if target and target.file] + site.bundle_files(source)
         )
         if self._config.build.download and source.kind != "zip":
             wanted[source.file] = None
         with ExitStack() as stack:
 
             @cache
-            def archive() -> Bundle:
-                return stack.enter_context(open_bundle(self._config.source / source.file, self._limits))
+            def archive(file: str) -> Bundle:
+                return stack.enter_context(open_bundle(self._config.source / file, self._limits))
 
             for file in wanted:
-                if not _hidden_by_page(site, file):
-                    needs += self._publish_file(site, source, file, archive)
+                if not site.hides(file):
+                    needs += self._publish_file(site, file, archive)
         return needs
 
-    def _publish_file(self, site: Site, source: Source, file: str, archive: Callable[[], Bundle]) -> list[str]:
+    def _publish_file(self, site: Site, file: str, archive: Callable[[str], Bundle]) -> list[str]:
         """Copy one source file, or one file of a ZIP bundle, under both variants."""
-        inside = source.kind == "zip" and file not in site.files
-        holder = source.file if inside else file
+        holder = site.holder(file)
         origin = f"{holder}|{_stat_text(site.files[holder])}"
         names = [urls.asset_file(variant, file) for variant in VARIANTS]
         for name in names:
@@ -226,8 +221,9 @@ class Publisher:
                 stat = self._output.link(self._output.root / names[0], name)
             else:
                 try:
-                    if inside:
-                        stat = self._output.write(name, archive().read(file.removeprefix(f"{source.path}/")))
+                    if holder != file:
+                        inner = file.removeprefix(f"{holder.removesuffix(ARCHIVE)}/")
+                        stat = self._output.write(name, archive(holder).read(inner))
                     else:
                         stat = self._output.copy(contained(self._config.source, file), name)
                 except (OSError, KeyError, UnsafePathError) as error:  # unreadable, or not any more what the scan saw
@@ -276,24 +272,6 @@ def _assets(theme: Theme) -> _Assets:
     return _Assets(style, script, files)
 
 
-def _bundle_files(site: Site, source: Source) -> list[str]:
-    if source.kind == "folder":
-        return list(site.tree.bundle_files.get(source.path, ()))
-    if source.kind == "zip":
-        return [f"{source.path}/{name}" for name in site.archive(source.file)]
-    return []
-
-
-def _hidden_by_page(site: Site, file: str) -> bool:
-    """Whether a page or listing lies where the file would go; the page wins."""
-    folder, _, name = file.rpartition("/")
-    return (
-        file in site.metas
-        or file in site.tree.folders
-        or (name == "index.html" and (folder in site.metas or folder in site.tree.folders))
-    )
-
-
 def _hidden(file: str) -> Finding:
     return Finding("warning", f"the file {file!r} is not published because a page has its address; rename it")
 
@@ -303,8 +281,23 @@ def _missing(ref: Ref) -> Finding:
     return Finding("warning", f"{what} {ref.raw!r} leads to nothing that is published", ref.cell)
 
 
-def _target_text(target: Target | None) -> str:
-    return "" if target is None else f"{target.page}|{target.file}"
+def _target_text(site: Site, target: Target | None) -> str:
+    if target is None:
+        return ""
+    return (
+        f"{target.page}|{target.file}|{site.holder(target.file)}|{site.hides(target.file)}"
+        if target.file
+        else f"{target.page}|"
+    )
+
+
+def _index_of(site: Site, source: Source) -> str:
+    """The path `P/index` that leads to `P` itself, "" where it does not: beside a notebook, or where something lies."""
+    if source.kind == "notebook":
+        return ""
+    index = f"{source.path}/index" if source.path else "index"
+    taken = index in site.tree.pages or index in site.tree.folders
+    return "" if taken or f"{index}/index.html" in site.bundle_files(source) else index
 
 
 def _stat_text(stat: Stat) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 NOTEBOOK = ".ipynb"
 ARCHIVE = ".zip"
+SETTINGS_FILES = frozenset({"folder.toml", "site.toml"})
+"""Names of files that are never published."""
 MAX_LINKS = 3
 """Symbolic links to folders that one path may go through; folders linked crosswise would otherwise multiply."""
 MAX_HINTS = 200
@@ -152,6 +154,11 @@ class _Walk:
         if self.left_out(inside):
             self.report(path, "The symbolic link leads to a hidden or excluded place, so it is left out.")
             return
+        if _is_private(inside) and not _is_private(path):
+            self.report(
+                path, "The symbolic link gives another name to a file that is not published, so it is left out."
+            )
+            return
         try:
             found = os.stat(link)
         except OSError:
@@ -227,6 +234,11 @@ def _below(root: str, path: str) -> str | None:
         return ""
     start = os.path.join(root, "")
     return path[len(start) :] if path.startswith(start) else None
+
+
+def _is_private(path: str) -> bool:
+    """Whether a file of this name is never published as it is, because it holds code or settings."""
+    return path.endswith(NOTEBOOK) or path.rpartition("/")[2] in SETTINGS_FILES
 
 
 def _is_folder(path: str) -> bool:

@@ -12,12 +12,11 @@ from builder import urls
 from builder.config import Config, FolderConfig
 from builder.page import PageMeta, PageOptions, Ref
 from builder.paths import join_below
-from builder.scanning import Files
+from builder.scanning import SETTINGS_FILES, Files
 from builder.sources import Source, Tree
 from builder.urls import Variant
 
 FOLDER_SETTINGS = "folder.toml"
-NEVER_PUBLISHED = (FOLDER_SETTINGS, "site.toml")
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,8 @@ class Site:
     archive: Callable[[str], tuple[str, ...]]
     """The public names inside a ZIP bundle, by its file."""
     metas: dict[str, PageMeta] = field(default_factory=dict)
+    unsettled: frozenset[str] = frozenset()
+    """Folders whose folder.toml cannot be used; what it hides must not come out meanwhile."""
 
     @cached_property
     def page_of_file(self) -> dict[str, str]:
@@ -67,12 +68,25 @@ class Site:
     def options(self, source: Source) -> PageOptions:
         """What site and folders say about a page; the nearest folder.toml that speaks wins."""
         code, live, draft = self.config.site.code, self.config.site.live, False
-        for folder in _ancestors(source.base if source.kind != "zip" else source.path):
+        for folder in _ancestors(self._settled_by(source)):
             if settings := self.folders.get(folder):
                 code, live = settings.code or code, settings.live or live
                 draft = draft if settings.draft is None else settings.draft
         name = source.path.rpartition("/")[2] or self.config.site.title
         return PageOptions(name=name, code=code, live=live, draft=draft)
+
+    def has_settings_of(self, other: Site) -> bool:
+        """Whether folders say the same here and there."""
+        return self.folders == other.folders and self.unsettled == other.unsettled
+
+    def unsettled_folder(self, source: Source) -> str | None:
+        """The outermost folder that should say something about a page, and cannot be understood."""
+        if not self.unsettled:
+            return None
+        return next((folder for folder in _ancestors(self._settled_by(source)) if folder in self.unsettled), None)
+
+    def _settled_by(self, source: Source) -> str:
+        return source.base if source.kind != "zip" else source.path
 
     def folder_title(self, path: str) -> str:
         """What a folder is called: its own word, else its name; the root is called like the site."""
@@ -98,10 +112,36 @@ class Site:
             return Target(page=wanted)
         return None
 
+    def bundle_files(self, source: Source) -> list[str]:
+        """The public files of a bundle, relative to SOURCE; nothing for other pages."""
+        if source.kind == "folder":
+            files = self.tree.bundle_files.get(source.path, ())
+            return [file for file in files if file != self._settings_file]
+        if source.kind == "zip":
+            return [f"{source.path}/{name}" for name in self.archive(source.file)]
+        return []
+
+    def holder(self, file: str) -> str:
+        """Where the content of a file to publish is: the ZIP bundle whose page it lies below, else the file itself."""
+        for path in _ancestors(file.rpartition("/")[0]):
+            source = self.tree.pages[path] if path in self.metas else None
+            if source and source.kind == "zip" and file.removeprefix(f"{path}/") in self.archive(source.file):
+                return source.file
+        return file
+
+    def hides(self, file: str) -> bool:
+        """Whether a page or listing lies where the file would go; the page wins."""
+        folder, _, name = file.rpartition("/")
+        return (
+            file in self.metas
+            or file in self.tree.folders
+            or (name == "index.html" and (folder in self.metas or folder in self.tree.folders))
+        )
+
     def _may_publish(self, file: str) -> bool:
         return (
             not file.endswith(".ipynb")
-            and file.rpartition("/")[2] not in NEVER_PUBLISHED
+            and file.rpartition("/")[2] not in SETTINGS_FILES
             and file != self._settings_file
         )
 

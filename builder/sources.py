@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Literal, NamedTuple
 
-from builder.scanning import ARCHIVE, NOTEBOOK, Files, Scan, Stat, ignored, rescan, scan
+from builder.scanning import ARCHIVE, NOTEBOOK, SETTINGS_FILES, Files, Scan, Stat, ignored, rescan, scan
 
 __all__ = [
     "Files",
@@ -25,7 +25,6 @@ __all__ = [
 ]
 
 _NOTEBOOK, _ZIP, _BUNDLE, _INDEX = range(4)  # who goes first when several claim a page
-_NEVER_PUBLIC = frozenset({"folder.toml", "site.toml"})
 _PAGE_FILE = "index.html"
 
 
@@ -66,7 +65,7 @@ class Tree(NamedTuple):
 
 def is_public(name: str) -> bool:
     """Whether a bundle's file, named relative to the bundle, is published with its page."""
-    if name.lower().endswith(NOTEBOOK) or in_page_place(name) or name.rpartition("/")[2] in _NEVER_PUBLIC:
+    if name.lower().endswith(NOTEBOOK) or in_page_place(name) or name.rpartition("/")[2] in SETTINGS_FILES:
         return False
     return not name.startswith(".") and "/." not in name
 

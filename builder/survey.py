@@ -30,19 +30,29 @@ class Survey:
     def site(self, scan: Scan) -> Site:
         """The site that the scanned files make up; `metas` is left empty."""
         files = scan.files
-        folders = {
-            file.rpartition("/")[0]: settings
+        settings = {
+            file.rpartition("/")[0]: self._folder(files, file)
             for file in files
-            if file.endswith(FOLDER_SETTINGS)
-            and (file == FOLDER_SETTINGS or file.endswith(f"/{FOLDER_SETTINGS}"))
-            and isinstance(settings := self._folder(files, file), FolderConfig)
+            if file.endswith(FOLDER_SETTINGS) and (file == FOLDER_SETTINGS or file.endswith(f"/{FOLDER_SETTINGS}"))
         }
-        return Site(self._config, files, self._tree(files), folders, lambda file: self.archive_names(files, file))
+        folders = {path: said for path, said in settings.items() if isinstance(said, FolderConfig)}
+        return Site(
+            self._config,
+            files,
+            self._tree(files),
+            folders,
+            lambda file: self.archive_names(files, file),
+            unsettled=frozenset(settings.keys() - folders.keys()),
+        )
 
     def problems(self, scan: Scan) -> list[PageReport]:
         """A report for everything that could not be taken into the site, or whose name makes trouble elsewhere."""
         tree = self._classified[2] if self._classified else None
-        wrong = [(file, str(entry[1])) for file, entry in self._settings.items() if isinstance(entry[1], ConfigError)]
+        wrong = [
+            (file, str(entry[1]).removeprefix(f"{FOLDER_SETTINGS}: "))
+            for file, entry in self._settings.items()
+            if isinstance(entry[1], ConfigError)
+        ]
         failed = [
             *scan.findings,
             *(item for item in wrong if item[0] in scan.files),

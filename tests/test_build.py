@@ -15,6 +15,7 @@ from making import code, display, error, markdown, notebook, png, png64, result,
 from sites import broken_links, build, config_of, html_files, statuses
 
 from builder.build import Builder
+from builder.config import load_config
 from builder.errors import OutputError
 
 FULL, PLAIN = "dashboards", "dashboards-plain"
@@ -548,3 +549,173 @@ def test_the_report_is_left_in_the_state_folder(source: Path) -> None:
         {"path": "deeper/next", "status": "built", "message": ""},
         {"path": "start", "status": "built", "message": ""},
     ]
+
+
+def output_files(folder: Path) -> dict[str, bytes]:
+    """Every published file of an output folder with its content."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".nbfolio"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def clean_build(source: Path, aside: Path) -> dict[str, bytes]:
+    """What a first build of `source` publishes."""
+    build(source, build__output=str(aside / "out"), server__state_dir=str(aside / "state"))
+    return output_files(aside / "out")
+
+
+def test_a_listing_that_went_comes_back_with_its_folder(source: Path) -> None:
+    content = (source / "deeper/next.ipynb").read_bytes()
+    listing = source / "_site" / FULL / "deeper/index.html"
+    with Builder(config_of(source)) as builder:
+        builder.build()
+        (source / "deeper/next.ipynb").unlink()
+        builder.build({"deeper/next.ipynb"})
+        assert not listing.exists()
+        write(source, "deeper/next.ipynb", content)
+        builder.build({"deeper/next.ipynb"})
+    assert listing.is_file()
+    assert broken_links(source / "_site") == []
+
+
+def test_a_listing_takes_its_place_back_from_a_page(source: Path) -> None:
+    listing = source / "_site" / FULL / "deeper/index.html"
+    with Builder(config_of(source)) as builder:
+        builder.build()
+        before = listing.read_bytes()
+        write(source, "deeper.ipynb", notebook(markdown("# In its place")))
+        builder.build({"deeper.ipynb"})
+        assert listing.read_bytes() != before
+        (source / "deeper.ipynb").unlink()
+        builder.build({"deeper.ipynb"})
+    assert listing.read_bytes() == before
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+def test_the_second_address_of_an_index_page_gives_way_to_a_folder_and_comes_back(tmp_path: Path, hinted: bool) -> None:
+    source, inner = tmp_path / "source", "a/index/x.ipynb"
+    write(source, "a/index.ipynb", notebook(markdown("# A")))
+    with Builder(config_of(source)) as builder:
+        builder.build()
+        write(source, inner, notebook(markdown("# X")))
+        builder.build({inner} if hinted else None)
+        assert output_files(source / "_site") == clean_build(source, tmp_path / "with")
+        (source / "a/index").joinpath("x.ipynb").unlink()
+        builder.build({inner} if hinted else None)
+    assert output_files(source / "_site") == clean_build(source, tmp_path / "without")
+
+
+def test_a_zip_shows_its_own_files_and_not_those_of_a_folder_of_its_name(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write(source, "z/index.ipynb", notebook(markdown("# Unpacked")))
+    write(source, "z/data.csv", "unpacked")
+    with zipfile.ZipFile(source / "z.zip", "w") as archive:
+        archive.writestr("index.ipynb", json.dumps(notebook(markdown("# Packed [data](data.csv)"))))
+        archive.writestr("data.csv", "packed")
+    write(source, "other.ipynb", notebook(markdown("[data](z/data.csv)")))
+    build(source)
+    published = source / "_site" / FULL / "z/data.csv"
+    assert published.read_text() == "packed"
+    (source / "z.zip").unlink()
+    build(source)
+    assert published.read_text() == "unpacked"
+    assert output_files(source / "_site") == clean_build(source, tmp_path / "aside")
+
+
+def test_the_last_good_page_of_a_broken_notebook_follows_theme_links_and_titles(source: Path) -> None:
+    write(source, "deeper/other.ipynb", notebook(markdown("# Other")))
+    build(source)
+    write(source, "deeper/next.ipynb", "broken")
+    write(source, "themes/ours/theme.toml", 'extends = "paper"\n')
+    write(source, "deeper/folder.toml", 'title = "New name"\n')
+    (source / "start.ipynb").unlink()
+    assert build(source, site__theme="ours").failed == 1
+    html = page(source, "deeper/next")
+    assert "Next" in html
+    assert "New name" in html
+    assert [link for link in broken_links(source / "_site") if "start.ipynb" not in link] == []
+
+
+def test_a_broken_notebook_is_not_rendered_again_when_only_its_frame_changed(source: Path) -> None:
+    with Builder(config_of(source)) as builder:
+        builder.build()
+        write(source, "deeper/next.ipynb", "broken")
+        builder.build({"deeper/next.ipynb"})
+        (source / "start.ipynb").unlink()
+        report = builder.build({"start.ipynb"})
+    assert statuses(report) == {"deeper/next": "failed", "start": "removed"}
+    assert "start/index.html" not in page(source, "deeper/next")
+
+
+def test_a_broken_archive_in_place_of_a_notebook_keeps_its_title_in_listings(tmp_path: Path) -> None:
+    write(tmp_path, "d/a.ipynb", notebook(markdown("# The title")))
+    build(tmp_path)
+    (tmp_path / "d/a.ipynb").unlink()
+    write(tmp_path, "d/a.zip", b"PK broken")
+    for _ in range(2):
+        assert build(tmp_path).failed == 1
+        assert ">The title</a>" in page(tmp_path, "d")
+    assert "The title" in page(tmp_path, "d/a")
+
+
+def test_the_settings_file_given_by_name_is_not_published_with_the_bundle_it_lies_in(tmp_path: Path) -> None:
+    write(tmp_path, "bundle/index.ipynb", notebook(markdown("# A")))
+    write(tmp_path, "bundle/data.csv", "1")
+    file = write(tmp_path, "bundle/prod.toml", '[site]\ntitle = "T"\n')
+    with Builder(load_config(tmp_path, file, {}, {"build.output": str(tmp_path / "_site")})) as builder:
+        builder.build()
+    assert {path.name for path in (tmp_path / "_site" / FULL / "bundle").iterdir()} == {
+        "data.csv",
+        "index",
+        "index.html",
+    }
+
+
+def test_another_name_for_settings_or_a_notebook_does_not_publish_them(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "n.ipynb",
+        notebook(markdown("[a](a.txt) [b](b.txt) [c](c.txt)"), code("the_source"), nbfolio={"code": "hidden"}),
+    )
+    write(tmp_path, "site.toml", '[site]\ntitle = "T"\n')
+    write(tmp_path, "text", "fine")
+    for name, target in (("a.txt", "site.toml"), ("b.txt", "n.ipynb"), ("c.txt", "text")):
+        (tmp_path / name).symlink_to(target)
+    report = build(tmp_path)
+    assert {path.name for path in (tmp_path / "_site" / FULL).glob("*.txt")} == {"c.txt"}
+    assert {"a.txt", "b.txt"} <= statuses(report).keys()
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+def test_folder_settings_that_cannot_be_read_bring_nothing_hidden_to_light(tmp_path: Path, hinted: bool) -> None:
+    write(tmp_path, "f/a.ipynb", notebook(markdown("# A"), code("the_source")))
+    write(tmp_path, "drafts/b.ipynb", notebook(markdown("# B")))
+    write(tmp_path, "c.ipynb", notebook(markdown("# C")))
+    good = {"f/folder.toml": 'code = "hidden"\n', "drafts/folder.toml": "draft = true\n"}
+    for name, text in good.items():
+        write(tmp_path, name, text)
+    with Builder(config_of(tmp_path)) as builder:
+        builder.build()
+        for name in good:
+            write(tmp_path, name, "draft = tru\n")
+        report = builder.build(good if hinted else None)
+        assert statuses(report) == {
+            "f/a": "failed", "drafts/b": "failed", "c": "kept", "f/folder.toml": "failed", "drafts/folder.toml": "failed",
+        }  # fmt: skip
+        assert "the_source" not in page(tmp_path, "f/a")
+        assert not (tmp_path / "_site" / FULL / "drafts").exists()
+        for name in good:
+            (tmp_path / name).unlink()
+        assert builder.build(good if hinted else None).failed == 0
+    assert "the_source" in page(tmp_path, "f/a")
+    assert "B" in page(tmp_path, "drafts/b")
+
+
+def test_a_file_with_a_bar_in_its_name_is_not_published_again_and_again(tmp_path: Path) -> None:
+    write(tmp_path, "a.ipynb", notebook(markdown("[data](<a|b.csv>)")))
+    write(tmp_path, "a|b.csv", "1")
+    worked: list[str] = []
+    with Builder(config_of(tmp_path)) as builder:
+        builder.build()
+        assert (tmp_path / "_site" / FULL / "a|b.csv").is_file()
+        builder.build(progress=lambda done, total, path: worked.append(path))
+    assert worked == []

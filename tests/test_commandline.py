@@ -71,3 +71,16 @@ sys.exit(run(click.Command("x", callback=lambda: [click.echo("x" * 1000) for _ i
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(60) == 2
+
+
+def test_output_that_cannot_be_written_is_a_sentence() -> None:
+    program = """
+import sys, click
+from builder.commandline import run
+sys.exit(run(click.Command("x", callback=lambda: print("text")), [], "prog"))
+"""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (2, "prog: No space left on device\n")

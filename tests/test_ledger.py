@@ -141,3 +141,16 @@ def test_damaged_lines_count_as_changed(tmp_path: Path, output: Path, text: str)
     ledger = saved(tmp_path, output)
     (ledger.folder / "scan").write_bytes(text.encode("latin-1"))
     assert ledger.unchanged("finger", SOURCES, output) is None
+
+
+def test_names_with_line_separators_are_compared_like_others(tmp_path: Path, output: Path) -> None:
+    name = "a\u2028b"
+    (output / name).write_bytes(b"x")
+    stat = os.stat(output / name)
+    ledger = Ledger(tmp_path / "state", output)
+    ledger.open()
+    ledger.files = {name: FileRecord((stat.st_mtime_ns, stat.st_size, stat.st_ino), "")}
+    ledger.save()
+    ledger.save_scan("finger", SOURCES, [PageReport(name, "built", "")])
+    ledger.close()
+    assert ledger.unchanged("finger", SOURCES, output) == [PageReport(name, "kept", "")]

@@ -6,6 +6,7 @@ import configparser
 import email
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -92,8 +93,11 @@ def test_the_wheel_holds_two_packages_and_nothing_else(names: list[str]) -> None
 
 def test_the_wheel_holds_every_file_of_the_checkout_in_its_place_and_no_other(wheel: Path, names: list[str]) -> None:
     files = {f"{place}/{name}" for folder, place in PLACES.items() for name in tracked(folder)}
-    page = json.loads(read(wheel, f"builder/{RUNTIME}manifest.json"))["page"]
-    bundle = {f"builder/{RUNTIME}{name}" for name in ("manifest.json", "THIRD-PARTY.txt", page)}
+    manifest = json.loads(read(wheel, f"builder/{RUNTIME}manifest.json"))
+    fonts = re.findall(r'url\("\./([^"]+)"\)', read(wheel, f"builder/{RUNTIME}{manifest['fonts']}"))
+    made = ("manifest.json", "THIRD-PARTY.txt", manifest["page"], manifest["fonts"], *fonts)
+    bundle = {f"builder/{RUNTIME}{name}" for name in made}
+    assert len(fonts) == 1
     assert {name for name in names if "dist-info/" not in name} == files | bundle
 
 

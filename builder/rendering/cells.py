@@ -16,7 +16,7 @@ from builder.rendering.layout import Place, Slot, read_layout
 from builder.rendering.markdown import MarkdownRenderer
 from builder.rendering.metadata import Said, code_mode, page_meta
 from builder.rendering.mimebundle import OutputContext
-from builder.rendering.outputs import render_effects, render_outputs, widget_models, widget_state_html
+from builder.rendering.outputs import render_effects, render_outputs, widget_models, widget_state_html, without_source
 from builder.rendering.pagetext import PageText
 from builder.rendering.references import References, rewrite_html
 from builder.rendering.visibility import CellVisibility, Visibility, cell_visibility
@@ -64,6 +64,7 @@ class PageBuilder:
         self._layout = read_layout(nb.metadata, nb.cells)
         self._code = code_mode(self._said, options, self._layout.type)
         self._language = _language(nb)
+        self._secret = self._hidden_lines()
         references = References()
         sources = [cell.source if cell.cell_type == "markdown" else "" for cell in nb.cells]
         self._text = PageText(references, Formulas(sources), self._add_media)
@@ -86,7 +87,7 @@ class PageBuilder:
             language=escape(self._language),
             style=style if grid else "",
             cells=views,
-            tail=widget_state_html(self._nb.metadata) if "widgets" in self._outputs.features else "",
+            tail=widget_state_html(self._nb.metadata, self._secret) if "widgets" in self._outputs.features else "",
         )
 
     def body(self, html: str, page: BodyPage, findings: Sequence[Finding]) -> Body:
@@ -96,7 +97,7 @@ class PageBuilder:
         references = self._text.references
         return Body(
             html=html,
-            meta=page_meta(self._said, self._options, self._code, self._text.headings, html),
+            meta=page_meta(self._said, self._options, self._code, self._text.headings, _prose(page)),
             headings=tuple(self._text.headings),
             refs=tuple(references.refs),
             media=tuple(self._media),
@@ -128,7 +129,7 @@ class PageBuilder:
     def _cell(self, cell: NotebookNode, index: int, place: Place) -> CellView | None:
         seen = cell_visibility(cell, self._code)
         if place == "hidden" or (seen.input == "none" and seen.output == "none"):
-            return self._unseen(cell, index)
+            return self._unseen(cell, index, effects=place == "hidden" and seen.output != "none")
         style = _slot_style(place) if isinstance(place, Slot) else ""
         if cell.cell_type == "code":
             return self._code_cell(cell, index, style, seen)
@@ -139,11 +140,20 @@ class PageBuilder:
             else None
         )
 
-    def _unseen(self, cell: NotebookNode, index: int) -> CellView | None:
-        """A code cell that is run but not shown; styles and scripts among its outputs take effect."""
+    def _hidden_lines(self) -> frozenset[str]:
+        """The lines of code that are not on the page, and may not come there as quotations."""
+        hidden = (
+            cell.source
+            for cell, place in zip(self._nb.cells, self._layout.cells, strict=True)
+            if cell.cell_type == "code" and (place == "hidden" or cell_visibility(cell, self._code).input == "none")
+        )
+        return frozenset(line.strip() for source in hidden for line in source.splitlines() if len(line.strip()) > 2)
+
+    def _unseen(self, cell: NotebookNode, index: int, *, effects: bool) -> CellView | None:
+        """A code cell that is run but not shown; on a dashboard styles and scripts among its outputs take effect."""
         if cell.cell_type != "code":
             return None
-        outputs = render_effects(cell, index, self._outputs)
+        outputs = render_effects(cell, index, self._outputs) if effects else ""
         return CellView(index, "code", _cell_id(cell, index), hidden=True, outputs=outputs)
 
     def _code_cell(self, cell: NotebookNode, index: int, style: str, seen: CellVisibility) -> CellView:
@@ -156,7 +166,14 @@ class PageBuilder:
             html=highlight(cell.source, self._language) if seen.input != "none" and not empty else "",
             input_state="none" if empty else seen.input,
             prompt=f"[{cell.execution_count}]:" if cell.execution_count is not None else "[ ]:",
-            outputs=render_outputs(cell, index, self._outputs, tracebacks=seen.tracebacks) if cell.outputs else "",
+            outputs=render_outputs(
+                {**cell, "outputs": without_source(cell.outputs, self._secret)},
+                index,
+                self._outputs,
+                tracebacks=seen.tracebacks,
+            )
+            if cell.outputs
+            else "",
             output_state=seen.output if cell.outputs else "shown",
         )
 
@@ -180,6 +197,11 @@ class PageBuilder:
         if mime or self._layout.type != "none" or not cell.source.strip():
             return ""
         return f'<pre tabindex="0">{escape(cell.source, quote=False)}</pre>'
+
+
+def _prose(page: BodyPage) -> str:
+    """What the author wrote for everybody to see, in which a description of the page is looked for."""
+    return "".join(cell.html for cell in page.cells if cell.type == "markdown" and cell.input_state == "shown")
 
 
 def _slot_style(slot: Slot) -> str:

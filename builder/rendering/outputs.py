@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -11,6 +12,9 @@ from builder.rendering.mimebundle import Bundle, Drawn, OutputContext, is_long, 
 
 __all__ = ["OutputContext", "render_effects", "render_outputs", "widget_models", "widget_state_html"]
 
+_STYLING = re.compile(r"\x1b\[[0-9;:]*m")
+_EFFECT = re.compile(r"<(?:script|link|style(?!\s+scoped))", re.IGNORECASE)
+"""What works beyond its own output; pandas puts a scoped style, which is for its table alone, into each table."""
 _STATE = "application/vnd.jupyter.widget-state+json"
 
 
@@ -36,16 +40,50 @@ def render_effects(cell: Mapping[str, Any], index: int, context: OutputContext) 
     return render_outputs({**cell, "outputs": outputs}, index, context) if outputs else ""
 
 
+def without_source(outputs: list[dict[str, Any]], secret: Collection[str]) -> list[dict[str, Any]]:
+    """Return the outputs without tracebacks and warnings that quote one of the lines of code in `secret`."""
+    return [_unquoted(output, secret) for output in outputs] if secret else outputs
+
+
+def _unquoted(output: dict[str, Any], secret: Collection[str]) -> dict[str, Any]:
+    if output.get("output_type") == "error":
+        text = _STYLING.sub("", "\n".join(output["traceback"]))
+        return {**output, "traceback": []} if any(line in text for line in secret) else output
+    if output.get("output_type") == "stream" and output.get("name") == "stderr":
+        # Python's warnings end with the line they are about, indented by two blanks
+        lines = output["text"].splitlines(keepends=True)
+        kept = [line for line in lines if not (line.startswith("  ") and line.strip() in secret)]
+        return {**output, "text": "".join(kept)} if len(kept) < len(lines) else output
+    return output
+
+
 def widget_models(metadata: Mapping[str, Any]) -> frozenset[str]:
     """Return the ids of the widgets whose state the notebook's metadata hold."""
     state = _widget_state(metadata)
     return frozenset(state["state"]) if state else frozenset()
 
 
-def widget_state_html(metadata: Mapping[str, Any]) -> str:
-    """Return the widget state for the page runtime; nothing for none, or for the form before ipywidgets 6."""
+def widget_state_html(metadata: Mapping[str, Any], secret: Collection[str] = ()) -> str:
+    """Return the widget state for the page runtime; nothing for none, or for the form before ipywidgets 6.
+
+    Where there is `secret` code, errors that output widgets caught show no traceback.
+    """
     state = _widget_state(metadata)
+    if state and secret:
+        state = {**state, "state": {name: _without_tracebacks(model) for name, model in state["state"].items()}}
     return (script_json(_STATE, state) or "") if state else ""
+
+
+def _without_tracebacks(model: Any) -> Any:
+    values = model.get("state") if isinstance(model, dict) else None
+    outputs = values.get("outputs") if isinstance(values, dict) else None
+    if not isinstance(values, dict) or not isinstance(outputs, list | tuple):
+        return model
+    outputs = [
+        {**output, "traceback": []} if isinstance(output, dict) and "traceback" in output else output
+        for output in outputs
+    ]
+    return {**model, "state": {**values, "outputs": outputs}}
 
 
 def _widget_state(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -105,6 +143,4 @@ def _caption(metadata: Mapping[str, Any]) -> str:
 
 def _has_effect(data: Mapping[str, Any]) -> bool:
     html = data.get("text/html")
-    return "application/javascript" in data or (
-        isinstance(html, str) and any(tag in html.lower() for tag in ("<script", "<style", "<link"))
-    )
+    return "application/javascript" in data or (isinstance(html, str) and _EFFECT.search(html) is not None)
