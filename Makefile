@@ -1,5 +1,5 @@
 # Everything a developer types. Each target sets up what it needs, once: stamp files say what is there.
-#   make serve   the starter site with live kernels on http://127.0.0.1:3000
+#   make serve   a copy of the starter site on http://127.0.0.1:3000
 #   make test    all tests
 #   make check   linters, types and all tests
 #   make build   wheel and sdist in dist/

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cache
 
 from builder import urls
+from builder.assets import assets_of
 from builder.bundles import Bundle, BundleLimits, open_bundle
 from builder.cache import Cache, digest
 from builder.config import Config
@@ -16,21 +16,12 @@ from builder.frame import Frame, fill, redirect
 from builder.ledger import FileRecord, Ledger, PageRecord
 from builder.page import Body, Finding, Ref
 from builder.paths import contained
-from builder.resources import font_styles, runtime_files
 from builder.scanning import ARCHIVE, Stat
 from builder.site import Entry, Site, Target, ref_url
 from builder.sources import Source
 from builder.theme import Theme
 from builder.urls import VARIANTS
 from builder.write import OutputFolder
-
-
-@dataclass(frozen=True)
-class _Assets:
-    style: str
-    script: str
-    files: dict[str, Callable[[], bytes]]
-    """Output file to its content."""
 
 
 class Publisher:
@@ -44,7 +35,7 @@ class Publisher:
         self._ledger = ledger
         self._cache = cache
         self._limits = limits
-        self._assets = _assets(theme)
+        self._assets = assets_of(theme)
         self._frame = Frame(config.site, theme, self._assets.style, self._assets.script)
         self._fingerprint = digest(
             theme.fingerprint.encode(),
@@ -248,28 +239,6 @@ class Publisher:
 def _pages_first(name: str) -> tuple[bool, bool, str]:
     """The order of removal: a page goes before what it shows, so that it is never seen without."""
     return not name.endswith("/index.html"), not name.endswith(".html"), name
-
-
-def _assets(theme: Theme) -> _Assets:
-    files: dict[str, Callable[[], bytes]] = {}
-
-    def add(name: str, content: Callable[[], bytes]) -> str:
-        stem, dot, ending = name.rpartition(".")
-        hashed = f"{stem.replace('/', '-')}.{digest(content())[:12]}{dot}{ending}"
-        files[urls.asset(hashed)] = content
-        return hashed
-
-    style = add(f"{theme.name}.css", lambda: font_styles() + theme.stylesheet)
-    for name, path in theme.static.items():
-        add(name, path.read_bytes)
-    script = ""
-    for name, path in runtime_files().items():
-        if name == "THIRD-PARTY.txt":
-            add(name, path.read_bytes)
-            continue
-        files[urls.asset(name)] = path.read_bytes
-        script = name if name.startswith("page.") and name.endswith(".js") else script
-    return _Assets(style, script, files)
 
 
 def _hidden(file: str) -> Finding:

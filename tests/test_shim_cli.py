@@ -210,10 +210,13 @@ def test_help_names_every_option() -> None:
         ("[server]\nhost = '0.0.0.0'\n[auth]\napi_token = 'x'\n", []),
         ("[server]\nhost = '0.0.0.0'\n[[auth.token]]\nname = 'a'\nvalue = 'x'\n", []),
         ("[[auth.token]]\nname = 'a'\n", ['auth.token "a" has no value']),
-        ("[[auth.user]]\nname = 'ada'\n", ['auth.user "ada" has no password_hash']),
-        ("[[auth.user]]\nname = 'ada'\npassword_hash = 'secret'\n", ['auth.user "ada": password_hash is not']),
-        (f"[[auth.user]]\nname = 'ada'\npassword_hash = '{HASH}'\n", []),
-        ("[server]\nhost = '::'\n[[auth.user]]\nname = 'ada'\n", ["server.host", "auth.user"]),
+        ("[[auth.user]]\nname = 'ada'\n", ["auth.user names", 'auth.user "ada" has no password_hash']),
+        (
+            "[[auth.user]]\nname = 'ada'\npassword_hash = 'secret'\n",
+            ["auth.user names", 'auth.user "ada": password_hash is not'],
+        ),
+        (f"[[auth.user]]\nname = 'ada'\npassword_hash = '{HASH}'\n", ["auth.user names"]),
+        ("[server]\nhost = '::'\n[[auth.user]]\nname = 'ada'\n", ["server.host", "auth.user names", "auth.user"]),
     ],
 )
 def test_settings_that_would_leave_it_open_by_accident(tmp_path: Path, text: str, problems: list[str]) -> None:
