@@ -27,9 +27,7 @@ def startup_problems(config: Config) -> list[str]:
         f'auth.token "{token.name}" has no value and no value_file.' for token in auth.token if not token.value
     ]
     if auth.user:
-        problems.append(
-            "auth.user names people, but this version has no login yet: every page would be public."
-        )
+        problems.append("auth.user names people, but this version has no login yet: every page would be public.")
     for user in auth.user:
         if not user.password_hash:
             problems.append(f'auth.user "{user.name}" has no password_hash; shim-admin hash-password makes one.')
