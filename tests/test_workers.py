@@ -301,7 +301,10 @@ def test_a_parent_that_is_killed_leaves_no_worker_behind(method: StartMethod, tm
     parent, below = busy_parent(method, tmp_path, slow)
     parent.kill()
     alive = psutil.wait_procs(below, timeout=10)[1]
-    assert parent.communicate(timeout=30) == ("", "")
+    out, err = parent.communicate(timeout=30)
+    assert out == ""
+    # multiprocessing's own word for a process whose parent went while it was being started
+    assert err == "" or err.strip().endswith("EOFError: Ran out of input")
     assert alive == []
 
 
