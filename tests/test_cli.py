@@ -40,6 +40,12 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
+@pytest.fixture(autouse=True)
+def _no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is slow for a moment must not change what these tests read."""
+    monkeypatch.setattr("builder.display.LINE_SECONDS", 1000.0)
+
+
 def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """`build-site` in a process of its own."""
     command = [*COMMAND, *map(str, arguments)]
