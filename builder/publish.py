@@ -20,7 +20,7 @@ from builder.scanning import ARCHIVE, Stat
 from builder.site import Entry, Site, Target, ref_url
 from builder.sources import Source
 from builder.theme import Theme
-from builder.urls import VARIANTS
+from builder.urls import VARIANTS, Variant
 from builder.write import OutputFolder
 
 
@@ -104,17 +104,14 @@ class Publisher:
         """
         known, self._listing_keys = self._listing_keys, {}
         for path in site.listed_folders():
-            places = [(variant, urls.page_file(variant, path)) for variant in VARIANTS]
-            if not path:
-                places.append(("full", "index.html"))
+            places = _places(path)
             self._listed.update(name for _, name in places)
-            title, crumbs, entries = site.folder_title(path), site.crumbs(path), site.entries(path)
-            key = digest(self._fingerprint.encode(), repr((title, crumbs, entries)).encode())
+            title, description = site.folder_title(path), site.folder_description(path)
+            crumbs, entries = site.crumbs(path), site.entries(path)
+            key = digest(self._fingerprint.encode(), repr((title, description, crumbs, entries)).encode())
             self._listing_keys[path] = key
             if before is not None and known.get(path) == key:
                 continue
-            settings = site.folders.get(path)
-            description = settings.description if settings else ""
             for variant, name in places:
                 self._put(name, self._frame.listing(variant, path, title, description, entries, crumbs, name))
 
@@ -157,10 +154,7 @@ class Publisher:
             download = source.file
         documents = []
         html = ""
-        places = [(variant, urls.page_file(variant, path)) for variant in VARIANTS]
-        if not path:
-            places.append(("full", "index.html"))
-        for variant, name in places:
+        for variant, name in _places(path):
             if not html or name == "index.html":
                 html = fill(
                     body.html,
@@ -234,6 +228,12 @@ class Publisher:
 
     def _note(self, name: str, stat: Stat, origin: str) -> None:
         self._ledger.files[name] = FileRecord(stat, origin)
+
+
+def _places(path: str) -> list[tuple[Variant, str]]:
+    """The output files of a page or listing with their variants; the root's lies in the root of the output too."""
+    places = [(variant, urls.page_file(variant, path)) for variant in VARIANTS]
+    return places if path else [*places, ("full", "index.html")]
 
 
 def _pages_first(name: str) -> tuple[bool, bool, str]:

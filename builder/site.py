@@ -93,6 +93,11 @@ class Site:
         settings = self.folders.get(path)
         return (settings.title if settings else "") or path.rpartition("/")[2] or self.config.site.title
 
+    def folder_description(self, path: str) -> str:
+        """What a folder says of itself in its folder.toml."""
+        settings = self.folders.get(path)
+        return settings.description if settings else ""
+
     def resolve(self, source: Source, ref: Ref) -> Target | None:
         """Where a link or file of a page leads, None when nothing that may be published is there."""
         wanted = join_below(source.path if source.kind == "zip" else source.base, ref.target)
@@ -180,9 +185,7 @@ class Site:
     def _folder_entries(self, paths: Iterable[str]) -> Iterable[Entry]:
         for path in paths:
             if self.counts.get(path) and (path not in self.metas or self.tree.pages[path].kind == "index"):
-                settings = self.folders.get(path)
-                description = settings.description if settings else ""
-                name = path.rpartition("/")[2]
+                name, description = path.rpartition("/")[2], self.folder_description(path)
                 yield Entry("folder", name, self.folder_title(path), path, description, count=self.counts[path])
 
     def _page_entries(self, paths: Iterable[str]) -> Iterable[Entry]:

@@ -720,3 +720,13 @@ def test_a_file_with_a_bar_in_its_name_is_not_published_again_and_again(tmp_path
         assert (tmp_path / "_site" / FULL / "a|b.csv").is_file()
         builder.build(progress=lambda done, total, path: worked.append(path))
     assert worked == []
+
+
+def test_a_new_description_of_a_folder_is_on_its_own_listing_after_a_hinted_build(tmp_path: Path) -> None:
+    write(tmp_path, "f/folder.toml", 'description = "first words"')
+    write(tmp_path, "f/a.ipynb", notebook())
+    with Builder(config_of(tmp_path)) as builder:
+        builder.build()
+        write(tmp_path, "f/folder.toml", 'description = "other words"')
+        builder.build({"f/folder.toml"})
+    assert "other words" in page(tmp_path, "f")
