@@ -19,6 +19,8 @@ PROJECT := pyproject.toml hatch_build.py $(wildcard $(RUNTIME)/*.json $(RUNTIME)
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 # Node comes from PyPI; npm and its scripts find it on PATH.
 NPM := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(RUNTIME) --loglevel=error
+# A file's tests run one after the other in one process: most of what is slow to make is made once for a file.
+PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile
 INSTALLED := $(VENV)/.installed
 DEVELOP := $(VENV)/.installed-dev
 
@@ -30,10 +32,10 @@ serve: $(INSTALLED) | .serve
 	@trap 'exit 0' INT; $(BIN)/run-shim .serve --port $(PORT)
 
 test: runtime-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: lint runtime-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(DEVELOP) $(MODULES)/.stamp
 	$(BIN)/ruff check .
