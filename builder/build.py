@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +15,12 @@ from builder.config import Config
 from builder.errors import OutputError
 from builder.fingerprint import quick_fingerprint
 from builder.ledger import Ledger
-from builder.report import PageReport, Report, summarise
+from builder.report import PageReport, Report, Summary, summarise
 from builder.scanning import Scan, rescan, scan
 from builder.write import OutputFolder, open_output
 
 if TYPE_CHECKING:
+    from builder.bodies import Candidate
     from builder.ledger import PageRecord
     from builder.pages import Before, Progress
     from builder.publish import Publisher
@@ -47,6 +48,7 @@ class Builder:
         self.config = config
         self._method: StartMethod = method
         self._clean = clean
+        self._emptied = False
         self._stack = ExitStack()
         self._ledger = Ledger(config.state_dir, config.output)
         self._cache = cache or Cache(config.state_dir / "cache")
@@ -74,14 +76,21 @@ class Builder:
         self._stack.close()
 
     def build(
-        self, hints: Iterable[str] | None = None, *, force: bool = False, progress: Progress | None = None
+        self,
+        hints: Iterable[str] | None = None,
+        *,
+        force: bool = False,
+        emptied: bool = False,
+        progress: Progress | None = None,
     ) -> Report:
         """Bring the output in step with the source.
 
-        `hints` are paths below the source that may have changed (None: look everywhere); `force` reads no cache.
-        Raises OutputError when the output cannot be written; a notebook that fails is in the report.
+        `hints` are paths below the source that may have changed (None: look everywhere); `force` reads no cache;
+        `emptied`: if no page is left, that is meant. Raises OutputError when the output cannot be written; a notebook
+        that fails is in the report.
         """
         started = time.perf_counter()
+        self._emptied = emptied
         found = self._look(hints)
         fingerprint = quick_fingerprint(self.config)
         if self._scan is None and not force and not self._clean:
@@ -95,6 +104,39 @@ class Builder:
         except OSError as error:
             raise OutputError(f"{error.filename or self.config.output}: {error.strerror or error}") from error
         return summarise(reports, time.perf_counter() - started)
+
+    def try_out(self, candidates: Sequence[Candidate]) -> list[str]:
+        """Render files that may become pages, so that a later `build` only publishes; for each what is wrong, or ""."""
+        from builder.bodies import try_out
+
+        survey = self._survey_now()
+        assert self._last
+        return try_out(candidates, self._last, self.config, self._cache, survey.limits, self._workers)
+
+    def forget(self, path: str) -> None:
+        """Make the next build read, run and render the notebook of a page anew, whatever is known of it."""
+        from msgspec.structs import replace
+
+        self._survey_now()
+        if record := self._ledger.pages.get(path):
+            self._cache.drop(record.body_key)
+            self._ledger.pages[path] = replace(record, stat=(0, 0, 0), digest="")
+
+    def summaries(self) -> list[Summary]:
+        """All pages there are, published or not, in the order of their paths."""
+        from builder.pages import summary_of
+
+        self._survey_now()
+        return sorted(summary_of(source, self._ledger.pages.get(path)) for path, source in self.site.tree.pages.items())
+
+    def _survey_now(self) -> Survey:
+        """The survey, after a build that looked at the pages; the quick check of an unchanged site does not."""
+        if self._last is None:
+            self._scan = None
+            found = self._look(None)
+            self._update(found, quick_fingerprint(self.config), True, False, lambda done, total, path: None)
+        assert self._survey
+        return self._survey
 
     def _look(self, hints: Iterable[str] | None) -> Scan:
         try:
@@ -155,7 +197,7 @@ class Builder:
     def _refuse_sudden_emptiness(self, site: Site) -> None:
         """A folder that came up empty is more likely unmounted than meant: its pages stay until told otherwise."""
         published = sum(1 for record in self._ledger.pages.values() if record.outputs)
-        if published > 1 and not site.tree.pages and not self._clean:
+        if published > 1 and not site.tree.pages and not (self._clean or self._emptied):
             raise OutputError(
                 f"{self.config.source} holds no notebook any more, but {published} pages are published from it; "
                 "they stay. If this is meant, run build-site --clean."

@@ -55,6 +55,11 @@ class Cache:
                 self._write(path, item.data)
         self._write(self._path(self._bodies, key), self._encode(body))
 
+    def drop(self, key: str) -> None:
+        """Forget the body kept under `key`; its images may be others', too."""
+        if key:
+            self._path(self._bodies, key).unlink(missing_ok=True)
+
     def media(self, name: str) -> Path:
         """Where the image `name` is kept, or goes."""
         path = self._path(self._media, name)

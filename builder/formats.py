@@ -92,6 +92,13 @@ def networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def header_name(value: str) -> str:
+    """The name of a request header, or nothing."""
+    if value and not re.fullmatch(r"[A-Za-z0-9-]{1,100}", value):
+        raise ValueError('the name of a header, like "X-Forwarded-User"')
+    return value
+
+
 def ancestors(values: tuple[str, ...]) -> tuple[str, ...]:
     """Source expressions of the frame-ancestors directive."""
     for value in values:

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from builder.bodies import body_key, execution_of, notebook_bytes, unsettled
 from builder.bundles import open_bundle
-from builder.cache import Cache, digest
+from builder.cache import Cache
 from builder.config import Config
 from builder.errors import NotebookError, UnsafePathError
-from builder.fingerprint import renderer_fingerprint
 from builder.ledger import Ledger, PageRecord
 from builder.page import Body, PageOptions
 from builder.paths import contained
 from builder.publish import Publisher
-from builder.report import PageReport, Status
+from builder.report import PageReport, Status, Summary
 from builder.scanning import Stat
-from builder.site import FOLDER_SETTINGS, Site
+from builder.site import Site
 from builder.sources import Source
-from builder.workers import Execution, Job, Pool, Result
+from builder.workers import Job, Pool, Result
 from builder.write import stat_of
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 """Called with pages done, pages to do, and the path of the one just done."""
-
-MAX_NOTEBOOK = 1024**3
-"""A notebook file over 1 GiB is not read."""
 
 RACY_NS = 50_000_000
 """A file changed this shortly before it was read may change again within the resolution of its time stamp."""
@@ -183,8 +180,7 @@ class Pages:
     def _job(self, source: Source) -> Job | None:
         """Publish a page whose body is known; a job for the others."""
         if (folder := self.site.unsettled_folder(source)) is not None:
-            file = f"{folder}/{FOLDER_SETTINGS}".lstrip("/")
-            raise NotebookError(f"is not built because {file}, which may hide it or its code, cannot be used: mend it")
+            raise NotebookError(unsettled(folder))
         options = self.site.options(source)
         record = self._ledger.pages.get(source.path)
         stat = self.site.files[source.file]
@@ -201,18 +197,15 @@ class Pages:
         if not self._force and (body := self._cache.body(read.key)):
             self._publish(source, body, read)
             return None
-        return Job(path=source.path, data=data, options=options, execution=self._execution(source))
+        place = self._config.source / (source.file if source.kind == "zip" else source.base)
+        return Job(source.path, data, options, execution_of(self._config.build, place))
 
     def _read(self, source: Source, options: PageOptions) -> tuple[_Read, bytes]:
         """The bytes of a notebook, or of the one in an archive, with the digest of the whole file."""
         path = contained(self._config.source, source.file)
         with open(path, "rb") as file:
             stat = stat_of(os.fstat(file.fileno()))
-            if stat.size > MAX_NOTEBOOK:
-                raise NotebookError(
-                    f"is {stat.size >> 20} MB large; notebooks over {MAX_NOTEBOOK >> 20} MB are not read"
-                )
-            data = file.read()
+            data = notebook_bytes(file, stat.size)
         content = sha256(data).hexdigest()
         if source.kind == "zip":
             with open_bundle(path, self._survey.limits) as bundle:
@@ -222,15 +215,7 @@ class Pages:
         return _Read(stat, content, self._body_key(options, content)), data
 
     def _body_key(self, options: PageOptions, content: str) -> str:
-        execute = self._config.build.execute
-        return digest(renderer_fingerprint().encode(), content.encode(), msgspec.json.encode(options), execute.encode())
-
-    def _execution(self, source: Source) -> Execution | None:
-        build = self._config.build
-        if build.execute == "never":
-            return None
-        place = source.file if source.kind == "zip" else source.base
-        return Execution(build.execute, str(self._config.source / place), build.cell_timeout, build.notebook_timeout)
+        return body_key(self._config.build, options, content)
 
     def _take(self, job: Job, result: Result) -> None:
         source = self.site.tree.pages[job.path]
@@ -287,6 +272,13 @@ class Pages:
             return self._publisher.page(self.site, source, old, body)[0]
         except (NotebookError, UnsafePathError, OSError):
             return old
+
+
+def summary_of(source: Source, record: PageRecord | None) -> Summary:
+    """What is known of a page after a build."""
+    title = record.meta.title if record and record.meta else source.path.rpartition("/")[2]
+    published = bool(record and record.outputs)
+    return Summary(source.path, title, source.kind, published, message_of(record) if record else "")
 
 
 def message_of(record: PageRecord) -> str:

@@ -51,3 +51,14 @@ def summarise(pages: Iterable[PageReport], seconds: float) -> Report:
     for page in ordered:
         count[page.status] += 1
     return Report(**count, seconds=round(seconds, 3), pages=ordered)
+
+
+class Summary(Struct, frozen=True, order=True):
+    """A notebook or bundle of the source folder and what became of it; its fields are part of the public interface."""
+
+    path: str
+    title: str
+    kind: Literal["notebook", "zip", "folder", "index"]
+    published: bool
+    message: str
+    """Why it is not published, or what its author may want to mend."""

@@ -13,6 +13,7 @@ from builder.page import CodeMode, LiveMode
 ExecuteMode = Literal["never", "missing", "always"]
 Scope = Literal["publish", "cache", "instances", "admin"]
 Backend = Literal["auto", "local", "kubernetes", "off"]
+LogFormat = Literal["text", "json"]
 Check = Callable[[Any], Any]
 """Gives back the value in its normal form; raises ValueError with what was expected."""
 
@@ -124,6 +125,9 @@ class Server(Record, frozen=True):
     max_upload_mb: Annotated[int, note("Largest upload in MB.", ge=1, le=MOST)] = 200
     max_unpacked_mb: Annotated[int, note("Largest content of a bundle in MB.", ge=1, le=MOST)] = 500
     max_entries: Annotated[int, note("Most files in a bundle.", ge=1, le=MOST)] = 10000
+    log_format: Annotated[LogFormat, note("How run-shim writes its log to standard error: text or json lines.")] = (
+        "text"
+    )
     state_dir: Annotated[str, note("Folder for caches and records, for its owner alone.", check=formats.filled)] = (
         ".nbfolio"
     )
@@ -154,6 +158,15 @@ class Auth(SecretRecord, frozen=True):
     api_token_file: Annotated[str, note("File that holds the token.")] = ""
     token: Annotated[tuple[Token, ...], note("Tokens, each with its scopes and owner.")] = ()
     user: Annotated[tuple[User, ...], note("Users; none: everybody may read.")] = ()
+    user_header: Annotated[
+        str,
+        note(
+            "Header in which a trusted proxy names who is logged in, like X-Forwarded-User; empty: none.",
+            check=formats.header_name,
+        ),
+    ] = ""
+    session_idle_hours: Annotated[int, note("Hours without a visit after which a login ends.", ge=1, le=8760)] = 24
+    session_max_hours: Annotated[int, note("Hours after which every login ends.", ge=1, le=8760)] = 336
 
 
 class Gateway(SecretRecord, frozen=True):

@@ -78,8 +78,7 @@ class Survey:
     @property
     def limits(self) -> BundleLimits:
         """The bounds that hold for archives in the source folder as for uploaded ones."""
-        server = self._config.server
-        return BundleLimits(server.max_upload_mb << 20, server.max_unpacked_mb << 20, server.max_entries)
+        return bundle_limits(self._config)
 
     def _tree(self, files: Files) -> Tree:
         archives = {
@@ -105,3 +104,9 @@ class Survey:
         if file not in known or known[file][0] != stat:
             known[file] = (stat, read(self._config.source / file))
         return known[file][1]
+
+
+def bundle_limits(config: Config) -> BundleLimits:
+    """The bounds on archives that the settings give."""
+    server = config.server
+    return BundleLimits(server.max_upload_mb << 20, server.max_unpacked_mb << 20, server.max_entries)
