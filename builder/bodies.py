@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -55,58 +55,48 @@ def execution_of(build: Build, place: Path) -> Execution | None:
     return Execution(build.execute, str(place), build.cell_timeout, build.notebook_timeout)
 
 
-def try_out(
-    candidates: Sequence[Candidate],
-    site: Site,
-    config: Config,
-    cache: Cache,
-    limits: BundleLimits,
-    pool: Callable[[int], Pool],
-) -> list[str]:
-    """Render files that are not published yet, and keep the bodies for the build that will publish them.
+@dataclass(frozen=True)
+class Trial:
+    """Renders files that are not published yet, and keeps their bodies for the build that will publish them.
 
-    For each candidate the sentence that says why it cannot be a page, or "".
+    It knows the site as it was when it was made; any number of threads may use one.
     """
-    failures = [""] * len(candidates)
-    keys: dict[str, tuple[int, str]] = {}
-    jobs: list[Job] = []
-    for index, candidate in enumerate(candidates):
+
+    site: Site
+    config: Config
+    cache: Cache
+    limits: BundleLimits
+
+    def problem(self, candidate: Candidate, pool: Pool) -> str:
+        """The sentence that says why a file cannot be a page, or ""; `pool` is used by nobody else meanwhile."""
         try:
-            job, key = _job(candidate, site, config, limits)
+            job, key = self._job(candidate)
         except NotebookError as error:
-            failures[index] = str(error)
-            continue
-        if cache.body(key) is None:
-            # Two candidates may be meant for one page; the index tells their results apart.
-            keys[f"{index}/{job.path}"] = index, key
-            jobs.append(msgspec.structs.replace(job, path=f"{index}/{job.path}"))
-    if jobs:
-        for job, result in pool(len(jobs)).run(jobs):
-            index, key = keys[job.path]
-            if result.body is None:
-                failures[index] = result.failure
-            else:
-                cache.keep(key, result.body, result.media)
-    return failures
+            return str(error)
+        if self.cache.body(key) is not None:
+            return ""
+        ((_, result),) = pool.run([job])
+        if result.body is None:
+            return result.failure
+        self.cache.keep(key, result.body, result.media)
+        return ""
 
-
-def _job(candidate: Candidate, site: Site, config: Config, limits: BundleLimits) -> tuple[Job, str]:
-    source = candidate.source
-    if (folder := site.unsettled_folder(source)) is not None:
-        raise NotebookError(unsettled(folder))
-    options = site.options(source)
-    with candidate.staged.open("rb") as file:
-        content = file_digest(file, "sha256").hexdigest()
-    if candidate.kind == "zip":
-        with open_bundle(candidate.staged, limits) as bundle:
-            data = bundle.read("index.ipynb")
-        place = candidate.staged
-    else:
+    def _job(self, candidate: Candidate) -> tuple[Job, str]:
+        source, build = candidate.source, self.config.build
+        if (folder := self.site.unsettled_folder(source)) is not None:
+            raise NotebookError(unsettled(folder))
+        options = self.site.options(source)
         with candidate.staged.open("rb") as file:
-            data = notebook_bytes(file, os.fstat(file.fileno()).st_size)
-        place = config.source / source.base
-    job = Job(source.path, data, options, execution_of(config.build, place))
-    return job, body_key(config.build, options, content)
+            content = file_digest(file, "sha256").hexdigest()
+        if candidate.kind == "zip":
+            with open_bundle(candidate.staged, self.limits) as bundle:
+                data = bundle.read("index.ipynb")
+            place = candidate.staged
+        else:
+            with candidate.staged.open("rb") as file:
+                data = notebook_bytes(file, os.fstat(file.fileno()).st_size)
+            place = self.config.source / source.base
+        return Job(source.path, data, options, execution_of(build, place)), body_key(build, options, content)
 
 
 def notebook_bytes(file: IO[bytes], size: int) -> bytes:

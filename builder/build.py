@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from builder.scanning import Scan, rescan, scan
 from builder.write import OutputFolder, open_output
 
 if TYPE_CHECKING:
-    from builder.bodies import Candidate
+    from builder.bodies import Trial
     from builder.ledger import PageRecord
     from builder.pages import Before, Progress
     from builder.publish import Publisher
@@ -105,13 +105,12 @@ class Builder:
             raise OutputError(f"{error.filename or self.config.output}: {error.strerror or error}") from error
         return summarise(reports, time.perf_counter() - started)
 
-    def try_out(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Render files that may become pages, so that a later `build` only publishes; for each what is wrong, or ""."""
-        from builder.bodies import try_out
+    def trial(self) -> Trial:
+        """What it takes to try out files that may become pages, beside builds and by any thread."""
+        from builder.bodies import Trial
 
         survey = self._survey_now()
-        assert self._last
-        return try_out(candidates, self._last, self.config, self._cache, survey.limits, self._workers)
+        return Trial(self.site, self.config, self._cache, survey.limits)
 
     def forget(self, path: str) -> None:
         """Make the next build read, run and render the notebook of a page anew, whatever is known of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import suppress
 from hashlib import sha256
@@ -91,7 +92,7 @@ class Cache:
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)
-        temporary = f"{path}.{os.getpid()}"
+        temporary = f"{path}.{os.getpid()}-{threading.get_native_id()}"
         try:
             with open(temporary, "wb") as file:
                 file.write(data)

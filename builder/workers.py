@@ -154,6 +154,40 @@ class Pool:
         return Result(None, failure=failure)
 
 
+class SparePools:
+    """Pools of one worker each for threads that render a single notebook beside others; at most `most` are kept."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free: list[Pool] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @contextmanager
+    def pool(self) -> Iterator[Pool]:
+        """A pool for one thread, which must run it to its end."""
+        with self._lock:
+            pool = self._free.pop() if self._free else Pool(1, "forkserver")
+        try:
+            yield pool
+        except BaseException:
+            pool.close(kill=True)
+            raise
+        with self._lock:
+            if not self._closed and len(self._free) < self._most:
+                self._free.append(pool)
+                return
+        pool.close()
+
+    def close(self) -> None:
+        """Stop the workers that wait; those at work stop when they are given back."""
+        with self._lock:
+            self._closed = True
+            free, self._free = self._free, []
+        for pool in free:
+            pool.close()
+
+
 def worker_count(setting: int) -> int:
     """The number of workers for `build.jobs`: 0 means one for each core this process may use."""
     return setting or len(os.sched_getaffinity(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from builder.bodies import Candidate
 from builder.build import Builder
 from builder.cache import Cache
 from builder.errors import OutputError
+from builder.workers import Pool
 from tests.making import code, markdown, notebook, stream, write
 from tests.sites import config_of
 
@@ -30,6 +32,11 @@ class CountingCache(Cache):
 
 def page(source: Path, path: str) -> str:
     return (source / "_site/dashboards" / path / "index.html").read_text()
+
+
+def tried(builder: Builder, candidate: Candidate) -> str:
+    with closing(Pool(1, "fork")) as pool:
+        return builder.trial().problem(candidate, pool)
 
 
 def staged(tmp_path: Path, content: Any, kind: Any = "notebook", name: str = "new") -> Candidate:
@@ -52,7 +59,7 @@ def test_what_was_tried_out_is_published_without_rendering_it_again(tmp_path: Pa
         builder.build()
         candidate = staged(tmp_path, notebook(markdown("# Fresh")))
         before = cache.kept
-        assert builder.try_out([candidate]) == [""]
+        assert tried(builder, candidate) == ""
         assert cache.kept == before + 1
         candidate.staged.rename(tmp_path / "new.ipynb")
         report = builder.build(["new.ipynb"])
@@ -77,19 +84,10 @@ def test_what_cannot_be_a_page_is_said_and_changes_nothing(
     write(tmp_path, "a.ipynb", notebook())
     with Builder(config_of(tmp_path)) as builder:
         builder.build()
-        (problem,) = builder.try_out([staged(tmp_path, content, kind)])
+        problem = tried(builder, staged(tmp_path, content, kind))
         assert reason in problem
         assert str(tmp_path) not in problem
         assert builder.build().built == 0
-
-
-def test_several_candidates_for_one_page_are_told_apart(tmp_path: Path) -> None:
-    write(tmp_path, "a.ipynb", notebook())
-    good = staged(tmp_path, notebook(markdown("good")))
-    bad = good._replace(staged=write(tmp_path, ".staged/other", b"{"))
-    with Builder(config_of(tmp_path)) as builder:
-        problems = builder.try_out([bad, good, bad])
-    assert [bool(problem) for problem in problems] == [True, False, True]
 
 
 def test_a_candidate_is_run_where_it_will_lie_when_notebooks_are_run(tmp_path: Path) -> None:
@@ -99,11 +97,11 @@ def test_a_candidate_is_run_where_it_will_lie_when_notebooks_are_run(tmp_path: P
     with Builder(config_of(tmp_path, build__execute="missing")) as builder:
         builder.build()
         candidate = staged(tmp_path, nb, name="folder/new")
-        assert builder.try_out([candidate]) == [""]
+        assert tried(builder, candidate) == ""
         candidate.staged.rename(tmp_path / "folder/new.ipynb")
         builder.build(["folder/new.ipynb"])
         failing = staged(tmp_path, notebook(code("1/0", count=None)), name="folder/bad")
-        assert "ZeroDivisionError" in builder.try_out([failing])[0]
+        assert "ZeroDivisionError" in tried(builder, failing)
     assert "from the data file" in page(tmp_path, "folder/new")
 
 
@@ -112,7 +110,7 @@ def test_a_candidate_below_unusable_folder_settings_is_refused(tmp_path: Path) -
     write(tmp_path, "f/a.ipynb", notebook())
     with Builder(config_of(tmp_path)) as builder:
         builder.build()
-        assert "f/folder.toml" in builder.try_out([staged(tmp_path, notebook(), name="f/new")])[0]
+        assert "f/folder.toml" in tried(builder, staged(tmp_path, notebook(), name="f/new"))
 
 
 def test_a_site_in_which_nothing_changed_can_be_asked_for_everything(tmp_path: Path) -> None:
@@ -123,15 +121,15 @@ def test_a_site_in_which_nothing_changed_can_be_asked_for_everything(tmp_path: P
     (tmp_path / "broken.ipynb").unlink()
     with Builder(config_of(tmp_path)) as builder:
         builder.build()
-    for call in ("summaries", "try_out", "forget"):
+    for call in ("summaries", "trial", "forget"):
         with Builder(config_of(tmp_path)) as builder:
             assert builder.build().built == 0
             if call == "summaries":
                 assert [(one.path, one.title, one.kind, one.published) for one in builder.summaries()] == [
                     ("a", "Title of a", "notebook", True)
                 ]
-            elif call == "try_out":
-                assert builder.try_out([staged(tmp_path, notebook())]) == [""]
+            elif call == "trial":
+                assert tried(builder, staged(tmp_path, notebook())) == ""
             else:
                 builder.forget("a")
                 assert builder.build(["a.ipynb"]).kept == 1

@@ -20,14 +20,14 @@ from sites import build
 
 import builder.render
 from builder.page import Body, PageMeta, PageOptions
-from builder.workers import Job, Pool, Result, StartMethod, worker_count
+from builder.workers import Job, Pool, Result, SparePools, StartMethod, worker_count
 from builder.write import MARKER
 
 METHODS: tuple[StartMethod, ...] = ("fork", "forkserver")
 PARENT = """
 import sys, json
 from builder.page import PageOptions
-from builder.workers import Job, Pool
+from builder.workers import Job, Pool, SparePools
 
 def jobs():
     slow = open(sys.argv[2], "rb").read()
@@ -244,7 +244,7 @@ def test_workers_that_cannot_load_their_code_say_so_and_are_not_started_again_an
     program = """
 import sys
 from builder.page import PageOptions
-from builder.workers import Job, Pool
+from builder.workers import Job, Pool, SparePools
 pool, processes = Pool(2, sys.argv[1]), set()
 for job, result in pool.run(Job(str(number), b"{}", PageOptions(name="x")) for number in range(9)):
     processes.update(worker.process.pid for worker in pool._workers)
@@ -355,3 +355,22 @@ def test_nothing_leaks_from_pools_that_work_lose_workers_and_are_closed(method: 
 def test_the_number_of_workers_is_the_setting_or_the_cores_that_may_be_used() -> None:
     assert worker_count(3) == 3
     assert worker_count(0) == len(os.sched_getaffinity(0))
+
+
+def test_spare_pools_are_used_again_kept_up_to_a_number_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Pool] = []
+    close = Pool.close
+    monkeypatch.setattr(Pool, "close", lambda pool, **how: (closed.append(pool), close(pool, **how))[1])
+    spares = SparePools(1)
+    with spares.pool() as first, spares.pool() as second:
+        pass
+    assert closed == [first], "given back when there was one already"
+    with spares.pool() as third:
+        pass
+    assert third is second
+    with pytest.raises(ZeroDivisionError), spares.pool() as third:
+        raise ZeroDivisionError
+    assert closed == [first, second], "nobody knows in what state it is"
+    with spares.pool() as late:
+        spares.close()
+    assert closed == [first, second, late]
