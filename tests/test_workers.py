@@ -27,7 +27,7 @@ METHODS: tuple[StartMethod, ...] = ("fork", "forkserver")
 PARENT = """
 import sys, json
 from builder.page import PageOptions
-from builder.workers import Job, Pool, SparePools
+from builder.workers import Job, Pool
 
 def jobs():
     slow = open(sys.argv[2], "rb").read()
@@ -244,7 +244,7 @@ def test_workers_that_cannot_load_their_code_say_so_and_are_not_started_again_an
     program = """
 import sys
 from builder.page import PageOptions
-from builder.workers import Job, Pool, SparePools
+from builder.workers import Job, Pool
 pool, processes = Pool(2, sys.argv[1]), set()
 for job, result in pool.run(Job(str(number), b"{}", PageOptions(name="x")) for number in range(9)):
     processes.update(worker.process.pid for worker in pool._workers)
