@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from builder.config import Config
-from builder.settings import Server
+from builder.settings import Auth, Server
 from shim.headers import host_and_port
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -17,25 +18,47 @@ _ARGON2 = re.compile(r"\$argon2id\$v=[0-9]+\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z
 
 def startup_problems(config: Config) -> list[str]:
     """Sentences about settings that would leave the server open by accident; it must not start with any."""
-    auth, problems = config.auth, []
-    if not is_loopback(config.server.host) and not (auth.api_token or auth.token):
-        problems.append(
-            f"server.host is {config.server.host}, which others can reach, and no token protects uploads: "
-            "set auth.api_token or auth.api_token_file, or listen on 127.0.0.1."
+    return [*_open_api(config.server, config.auth), *_tokens(config.auth), *_users(config.server, config.auth)]
+
+
+def _open_api(server: Server, auth: Auth) -> Iterator[str]:
+    if auth.api_token or auth.token:
+        return
+    remedy = "no token protects uploads: set auth.api_token or auth.api_token_file"
+    if not is_loopback(server.host):
+        yield f"server.host is {server.host}, which others can reach, and {remedy}, or listen on 127.0.0.1."
+    elif server.trusted_proxies:
+        yield f"server.trusted_proxies names proxies, through which others reach this server, and {remedy}."
+
+
+def _tokens(auth: Auth) -> Iterator[str]:
+    values = [auth.api_token, *(token.value for token in auth.token)]
+    places = ["auth.api_token", *(f'auth.token "{token.name}"' for token in auth.token)]
+    for index, (place, value) in enumerate(zip(places, values, strict=True)):
+        if value != value.strip():
+            yield f"{place} has blanks around it, which no header can carry."
+        elif value and (first := values.index(value)) < index:
+            yield f"{place} has the same value as {places[first]}; every token needs its own."
+    for token in auth.token:
+        if not token.value:
+            yield f'auth.token "{token.name}" has no value and no value_file.'
+        if not token.scopes:
+            yield f'auth.token "{token.name}" has no scopes, so it could do nothing: publish, cache, instances, admin.'
+
+
+def _users(server: Server, auth: Auth) -> Iterator[str]:
+    if auth.user_header and not server.trusted_proxies:
+        yield (
+            f"auth.user_header is {auth.user_header}, and server.trusted_proxies names no proxy that may send it: "
+            "nobody could log in."
         )
-    problems += [
-        f'auth.token "{token.name}" has no value and no value_file.' for token in auth.token if not token.value
-    ]
-    if auth.user:
-        problems.append("auth.user names people, but this version has no login yet: every page would be public.")
+    if auth.user_header and any(ip_network(text).prefixlen == 0 for text in server.trusted_proxies):
+        yield f"server.trusted_proxies trusts every address, so anybody could log in by sending {auth.user_header}."
     for user in auth.user:
         if not user.password_hash:
-            problems.append(f'auth.user "{user.name}" has no password_hash; shim-admin hash-password makes one.')
+            yield f'auth.user "{user.name}" has no password_hash; shim-admin hash-password makes one.'
         elif not _ARGON2.fullmatch(user.password_hash):
-            problems.append(
-                f'auth.user "{user.name}": password_hash is not an argon2id hash; shim-admin hash-password makes one.'
-            )
-    return problems
+            yield f'auth.user "{user.name}": password_hash is not an argon2id hash; shim-admin hash-password makes one.'
 
 
 def is_loopback(host: str) -> bool:
