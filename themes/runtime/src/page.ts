@@ -1,9 +1,11 @@
 /**
- * What every page has: theme switch, current place in the contents, copy buttons, its height for an embedding page.
+ * What every page has: theme switch, log-out button, current place in the contents, copy buttons, its height for an embedding page.
  *
  * A classic script, loaded in <head> without `defer`: it sets the theme before anything is painted, so that nothing flashes,
  * and works from file://. The page is complete without it.
  */
+import { wireAccount } from "./account";
+
 const root = document.documentElement;
 
 const THEME_KEY = "nbfolio-theme";
@@ -171,6 +173,7 @@ function reachScrollers(): void {
 
 function wire(): void {
   wireThemeSwitch();
+  wireAccount();
   followContents();
   addCopyButtons();
   reachScrollers();
@@ -180,5 +183,3 @@ function wire(): void {
 showTheme();
 if (document.readyState === "loading") addEventListener("DOMContentLoaded", wire);
 else wire();
-
-export {};
