@@ -1,0 +1,83 @@
+"""Who reads: the session of a login, or the name that a trusted proxy gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shim.accounts import Accounts
+from shim.cookies import Cookies
+from shim.sessions import Sessions
+from shim.throttle import Throttle
+
+if TYPE_CHECKING:
+    from builder.config import Config
+    from shim.client import Client
+    from shim.state import State
+
+HOUR = 3600
+
+
+class Provider(Protocol):
+    """One way to know who sends a request."""
+
+    def user_of(self, environ: Mapping[str, Any], client: Client) -> str | None:
+        """The name of the user, None when this provider knows none."""
+        ...
+
+
+class ProxyHeader:
+    """The user whom a trusted proxy names; `Proxies` decides whom to trust."""
+
+    def user_of(self, environ: Mapping[str, Any], client: Client) -> str | None:
+        """The name that the proxy gave."""
+        return client.user or None
+
+
+@dataclass(frozen=True)
+class SessionCookie:
+    """The user whose session id the browser sends."""
+
+    sessions: Sessions
+    accounts: Accounts
+    cookies: Cookies
+
+    def user_of(self, environ: Mapping[str, Any], client: Client) -> str | None:
+        """The user of the first session that holds; one of an earlier password, or of nobody any more, is ended."""
+        for session_id in self.cookies.session_ids(environ, client):
+            if session := self.sessions.user_of(session_id):
+                if session.fingerprint == self.accounts.fingerprint(session.user):
+                    return session.user
+                self.sessions.end(session_id)
+        return None
+
+
+@dataclass(frozen=True)
+class Logins:
+    """Everything about logins of one site; `open` makes it."""
+
+    accounts: Accounts
+    sessions: Sessions
+    throttle: Throttle
+    cookies: Cookies
+    providers: tuple[Provider, ...]
+    """Asked in this order."""
+
+    @classmethod
+    def open(cls, config: Config, state: State) -> Logins | None:
+        """The logins that the settings ask for; None when everybody may read."""
+        auth = config.auth
+        if not auth.user and not auth.user_header:
+            return None
+        longest = auth.session_max_hours * HOUR
+        accounts = Accounts(auth.user)
+        sessions = Sessions(state, auth.session_idle_hours * HOUR, longest)
+        cookies = Cookies(config.site.base_path, longest)
+        by_proxy: tuple[Provider, ...] = (ProxyHeader(),) if auth.user_header else ()
+        by_session: tuple[Provider, ...] = (SessionCookie(sessions, accounts, cookies),) if auth.user else ()
+        return cls(accounts, sessions, Throttle(), cookies, by_proxy + by_session)
+
+    def user_of(self, environ: Mapping[str, Any], client: Client) -> str | None:
+        """Who sent a request, None for a stranger."""
+        return next((user for one in self.providers if (user := one.user_of(environ, client))), None)
