@@ -82,7 +82,8 @@ def _add_logout(app: Bottle, logins: Logins, pages: _Pages, root: str) -> None:
     @app.post(["/logout", "/logout/"])  # type: ignore[untyped-decorator]
     def log_out() -> HTTPResponse:
         _end_sessions(logins)
-        cookies = logins.cookies.end(_client())
+        # The back button must not show what the browser has kept.
+        cookies = [*logins.cookies.end(_client()), ("Clear-Site-Data", '"cache"')]
         if wants_html(request.environ.get("HTTP_ACCEPT", "")):
             return _redirect(root, cookies)
         return HTTPResponse(status=204, headers=cookies)

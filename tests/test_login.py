@@ -331,6 +331,10 @@ def test_the_cookie_of_before_the_logout_is_refused(site: Site, url: str) -> Non
     assert site.user(elsewhere) == "ada"
 
 
+def test_a_logout_empties_what_the_browser_kept_of_the_site(site: Site) -> None:
+    assert site("/logout", "POST", cookie=site.log_in())["clear-site-data"] == '"cache"'
+
+
 def test_scripts_log_out_without_a_redirect(site: Site) -> None:
     site.accept = "*/*"
     answer = site("/logout", "POST", cookie=site.log_in())

@@ -25,8 +25,15 @@ function showAccount(): void {
   }
 }
 
-/** Shows the button now, and hides it again when the page comes back from the back-forward cache after a logout. */
+/**
+ * Shows the button now, and looks again when the page comes back from the back-forward cache: what was shown to a reader who
+ * has logged out since is asked for anew, so that the server decides.
+ */
 export function wireAccount(): void {
   showAccount();
-  addEventListener("pageshow", showAccount);
+  const reader = loggedInUser();
+  addEventListener("pageshow", (event) => {
+    showAccount();
+    if (event.persisted && reader && loggedInUser() !== reader) location.reload();
+  });
 }

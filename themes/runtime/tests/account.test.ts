@@ -69,6 +69,20 @@ test("a page that comes back after a logout shows the button no more", () => {
   expect(form().hidden).toBe(true);
 });
 
+test("a page from the back-forward cache is asked for anew after a logout, and only then", () => {
+  const reloaded = vi.fn();
+  vi.stubGlobal("location", { reload: reloaded });
+  cookies = "nbfolio_user=ada";
+  wireAccount();
+  const again = (persisted: boolean) => window.dispatchEvent(new PageTransitionEvent("pageshow", { persisted }));
+  again(true);
+  cookies = "";
+  again(false);
+  expect(reloaded).not.toHaveBeenCalled();
+  again(true);
+  expect(reloaded).toHaveBeenCalledOnce();
+});
+
 test("a plain page is left alone", () => {
   cookies = "nbfolio_user=ada";
   document.body.innerHTML = "<p>text</p>";
