@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Literal
 
@@ -84,6 +85,7 @@ class Proxies:
         return address
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str) -> Address | None:
     """An address, one of IPv4 also where it is written as IPv6."""
     try:

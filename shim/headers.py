@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 MAX_ITEMS = 64
 """List items that are looked at; nobody honest sends more."""
 
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
+_ETAG = re.compile(r'(W/)?("[^"]*")')
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 
 
@@ -25,10 +28,15 @@ def _items(header: str) -> Iterator[tuple[str, float]]:
         yield name, float(quality) if re.fullmatch(r"[01](\.[0-9]{0,3})?", quality) else 0.0
 
 
+@lru_cache(maxsize=64)
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether a client takes a gzip body."""
+    """Whether a client takes a gzip body, and would not rather have the plain one."""
+    if not accept_encoding:
+        return False
     qualities = dict(_items(accept_encoding))
-    return qualities.get("gzip", qualities.get("*", 0.0)) > 0
+    # RFC 9110, section 8.4.1.3: x-gzip is another name of it.
+    quality = qualities.get("gzip", qualities.get("x-gzip", qualities.get("*", 0.0)))
+    return quality > 0 and quality >= qualities.get("identity", 0.0)
 
 
 def wants_html(accept: str) -> bool:
@@ -37,22 +45,31 @@ def wants_html(accept: str) -> bool:
 
 
 def matches_etag(if_none_match: str, etag: str) -> bool:
-    """Whether a list of entity tags has `etag` in it, by weak comparison."""
-    return if_none_match.strip() == "*" or etag in re.findall(r'"[^"]*"', if_none_match)
+    """Whether a list of entity tags has the strong `etag` in it, by weak comparison."""
+    return if_none_match in (etag, "*") or etag in [tag for _, tag in _ETAG.findall(if_none_match)]
+
+
+def has_etag(if_match: str, etag: str) -> bool:
+    """Whether a list of entity tags has the strong `etag` in it, by strong comparison."""
+    return if_match in (etag, "*") or ("", etag) in _ETAG.findall(if_match)
 
 
 def timestamp(date: str) -> int | None:
     """The seconds of an HTTP date."""
     try:
         moment = parsedate_to_datetime(date)
-        return int(moment.timestamp()) if moment.tzinfo else None
+        # The oldest of the three forms names no zone; all are in UTC.
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
-def still_holds(if_range: str, etag: str, modified: int) -> bool:
-    """Whether the condition of a Range holds: the very same date or entity tag; a weak tag never is."""
-    return if_range.strip() == etag or timestamp(if_range) == modified
+def still_holds(if_range: str, etag: str, modified: int | None) -> bool:
+    """Whether the condition of a Range holds: the very same date or entity tag; a weak one never is.
+
+    `modified` is None when the date is no strong validator.
+    """
+    return if_range == etag or (modified is not None and timestamp(if_range) == modified)
 
 
 def byte_range(header: str, size: int) -> range | None:
@@ -62,6 +79,8 @@ def byte_range(header: str, size: int) -> range | None:
         return None
     first, last = match.groups()
     if not first:
+        if int(last) and not size:
+            return None
         asked = range(max(size - int(last), 0), size)
     elif last and int(last) < int(first):
         return None

@@ -1,185 +1,159 @@
-"""Published files over HTTP: conditional requests, ranges and gzip, one open file for each answer."""
+"""Published files over HTTP: conditional requests, ranges and gzip, one state of the file for each answer."""
 
 from __future__ import annotations
 
-import errno
-import gzip
 import io
-import os
-import stat
-import threading
-from collections import OrderedDict
+import time
 from collections.abc import Iterable, Iterator
-from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from builder.errors import UnsafePathError
-from builder.paths import contained, safe_relative
-from shim.headers import RangeError, accepts_gzip, byte_range, matches_etag, still_holds, timestamp
-from shim.media_types import media_type
+from shim.answers import HttpError
+from shim.folder import SMALL, Document, Folder, Headers, NotPublishedError, Opened, read_exactly
+from shim.headers import RangeError, accepts_gzip, byte_range, has_etag, matches_etag, still_holds, timestamp
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-Headers = list[tuple[str, str]]
+__all__ = ["Headers", "NotPublishedError", "StaticFiles"]
 
-SMALL = 256 << 10
-"""Bytes up to which a body is read at once; larger ones are sent from the open file."""
 CHUNK = 64 << 10
-GZIP_MIN, GZIP_MAX = 512, 16 << 20
-CACHE_BYTES = 64 << 20
-
-_MISSING = {
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENXIO,
-}
-"""What the system says of names behind which there is no file to publish."""
-
-
-class NotPublishedError(Exception):
-    """Raised when no published file has the name; the answer is 404."""
-
-
-class _Opened(NamedTuple):
-    stream: io.FileIO
-    size: int
-    modified: int
-    key: str
-    """Changes when the file does: what entity tags are made of."""
 
 
 class StaticFiles:
-    """The files below one folder, which need not exist yet; dot segments and links out of it are not there."""
+    """The files below one folder, which need not exist yet; dot segments and links are not there."""
 
     def __init__(self, root: Path, common: Headers) -> None:
         """`common` goes with every answer."""
-        self._root = root
+        self._folder = Folder(root)
         self._common = common
-        self._zipped = _ZipCache(CACHE_BYTES)
 
     def exists(self, name: str) -> bool:
         """Whether a published file has the name."""
-        try:
-            self._open(name).stream.close()
-        except NotPublishedError:
-            return False
-        return True
+        return self._folder.exists(name)
 
     def read(self, name: str) -> bytes | None:
         """The content of a published file, None when there is none."""
         try:
-            with self._open(name).stream as stream:
-                return stream.readall()
+            return self._folder.open(name).content()
         except NotPublishedError:
             return None
+
+    def head(self, name: str, count: int) -> bytes:
+        """The first bytes of a published file, none when there is no such file."""
+        try:
+            return self._folder.open(name).head(count)
+        except NotPublishedError:
+            return b""
 
     def answer(
         self, environ: WSGIEnvironment, start_response: StartResponse, name: str, cache_control: str
     ) -> Iterable[bytes]:
-        """Answer GET or HEAD for a file. Raises NotPublishedError before anything was sent."""
-        opened = self._open(name)
-        try:
-            return self._answer(environ, start_response, opened, name, cache_control)
-        except BaseException:
-            opened.stream.close()
-            raise
+        """Answer GET or HEAD for a file.
 
-    def _open(self, name: str) -> _Opened:
+        Raises NotPublishedError, and HttpError for conditions and ranges that do not hold, before anything was sent.
+        """
+        ranged = "HTTP_RANGE" in environ and environ["REQUEST_METHOD"] == "GET"
+        zipped = not ranged and accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
+        opened = self._folder.open(name, zipped=zipped)
         try:
-            path = contained(self._root, safe_relative(name))
-            # The name was resolved: a link here appeared just now. Not blocking: a named pipe has no writer.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(path, flags)
-        except UnsafePathError:
-            raise NotPublishedError from None
-        except OSError as error:
-            if error.errno in _MISSING:
-                raise NotPublishedError from None
+            zipped = zipped and opened.document.zippable
+            return self._answer(environ, start_response, opened, name, cache_control, ranged=ranged, zipped=zipped)
+        except BaseException:
+            opened.close()
             raise
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            os.close(descriptor)
-            raise NotPublishedError
-        key = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
-        return _Opened(io.FileIO(descriptor), found.st_size, int(found.st_mtime), key)
 
     def _answer(
-        self, environ: WSGIEnvironment, start_response: StartResponse, opened: _Opened, name: str, cache_control: str
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        opened: Opened,
+        name: str,
+        cache_control: str,
+        *,
+        ranged: bool,
+        zipped: bool,
     ) -> Iterable[bytes]:
-        kind, text = media_type(name)
-        ranged = "HTTP_RANGE" in environ and environ["REQUEST_METHOD"] == "GET"
-        zipped = (
-            text
-            and not ranged
-            and GZIP_MIN <= opened.size <= GZIP_MAX
-            and accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
-        )
-        etag = f'"{opened.key}-gzip"' if zipped else f'"{opened.key}"'
-        headers = [*self._common, ("Cache-Control", cache_control), ("ETag", etag)]
-        if text:
-            headers.append(("Vary", "Accept-Encoding"))
-        headers.append(("Last-Modified", formatdate(opened.modified, usegmt=True)))
-        if _unchanged(environ, etag, opened.modified):
-            opened.stream.close()
+        document = opened.document
+        # A date that is not past yet says nothing: the file may change once more in that second.
+        dated = document.modified < int(time.time())
+        headers = [*self._common, ("Cache-Control", cache_control), *document.validators(zipped=zipped, dated=dated)]
+        if _unchanged(environ, document, zipped=zipped, dated=dated):
+            opened.close()
             start_response("304 Not Modified", headers)
             return []
-        headers.append(("Content-Type", kind))
+        headers.append(document.type)
         if zipped:
-            body = self._zipped.get(opened)
-            start_response("200 OK", [*headers, ("Content-Encoding", "gzip"), ("Content-Length", str(len(body)))])
+            body = self._folder.zipped(name, opened)
+            headers += [("Content-Encoding", "gzip"), ("Content-Length", str(len(body)))]
+            start_response("200 OK", headers)
             return [body] if environ["REQUEST_METHOD"] == "GET" else []
-        return _identity(environ, start_response, opened, etag, headers, ranged=ranged)
+        part = _part(environ, document, dated=dated) if ranged else None
+        return _identity(environ, start_response, opened, headers, part)
 
 
-def _unchanged(environ: WSGIEnvironment, etag: str, modified: int) -> bool:
+def _unchanged(environ: WSGIEnvironment, document: Document, *, zipped: bool, dated: bool) -> bool:
+    """Whether the client has this very state of the file; HttpError 412 when it wants no other than one it names.
+
+    RFC 9110, section 13.2.2: entity tags before dates.
+    """
+    etag = document.zipped_etag if zipped else document.etag
+    if "HTTP_IF_MATCH" in environ:
+        if not has_etag(environ["HTTP_IF_MATCH"], etag):
+            raise _changed()
+    elif "HTTP_IF_UNMODIFIED_SINCE" in environ:
+        date = timestamp(environ["HTTP_IF_UNMODIFIED_SINCE"])
+        if date is not None and document.modified > date:
+            raise _changed()
     if "HTTP_IF_NONE_MATCH" in environ:
         return matches_etag(environ["HTTP_IF_NONE_MATCH"], etag)
-    since = timestamp(environ.get("HTTP_IF_MODIFIED_SINCE", ""))
-    return since is not None and modified <= since
+    if not dated or "HTTP_IF_MODIFIED_SINCE" not in environ:
+        return False
+    date = timestamp(environ["HTTP_IF_MODIFIED_SINCE"])
+    return date is not None and document.modified <= date
+
+
+def _changed() -> HttpError:
+    return HttpError(412, "The file is not the one that the request names; it has changed.")
+
+
+def _part(environ: WSGIEnvironment, document: Document, *, dated: bool) -> range | None:
+    """The bytes that are asked for, None for all; HttpError 416 when the file has none of them."""
+    if "HTTP_IF_RANGE" in environ:
+        modified = document.modified if dated else None
+        if not still_holds(environ["HTTP_IF_RANGE"], document.etag, modified):
+            return None
+    try:
+        return byte_range(environ["HTTP_RANGE"], document.size)
+    except RangeError:
+        # Without the file's own headers: nobody may keep this under the file's address.
+        headers = [("Content-Range", f"bytes */{document.size}")]
+        raise HttpError(416, "The file has no such part.", headers) from None
 
 
 def _identity(
-    environ: WSGIEnvironment,
-    start_response: StartResponse,
-    opened: _Opened,
-    etag: str,
-    headers: Headers,
-    *,
-    ranged: bool,
+    environ: WSGIEnvironment, start_response: StartResponse, opened: Opened, headers: Headers, part: range | None
 ) -> Iterable[bytes]:
     """The file as it is, or a part of it."""
-    part = None
-    if ranged and ("HTTP_IF_RANGE" not in environ or still_holds(environ["HTTP_IF_RANGE"], etag, opened.modified)):
-        try:
-            part = byte_range(environ["HTTP_RANGE"], opened.size)
-        except RangeError:
-            opened.stream.close()
-            start_response(
-                "416 Range Not Satisfiable",
-                [*headers, ("Content-Range", f"bytes */{opened.size}"), ("Content-Length", "0")],
-            )
-            return []
+    size = opened.document.size
     headers.append(("Accept-Ranges", "bytes"))
     if part:
-        headers.append(("Content-Range", f"bytes {part.start}-{part.stop - 1}/{opened.size}"))
-    sent = part if part is not None else range(opened.size)
+        headers.append(("Content-Range", f"bytes {part.start}-{part.stop - 1}/{size}"))
+    sent = part if part is not None else range(size)
     body = _body(environ, opened, sent)
-    start_response("206 Partial Content" if part else "200 OK", [*headers, ("Content-Length", str(len(sent)))])
+    headers.append(("Content-Length", str(len(sent))))
+    start_response("206 Partial Content" if part else "200 OK", headers)
     return body
 
 
-def _body(environ: WSGIEnvironment, opened: _Opened, sent: range) -> Iterable[bytes]:
+def _body(environ: WSGIEnvironment, opened: Opened, sent: range) -> Iterable[bytes]:
     if environ["REQUEST_METHOD"] == "HEAD":
-        opened.stream.close()
+        opened.close()
         return []
-    file = _WholeFile(opened.stream, sent)
+    if not opened.stream:
+        content = opened.content()
+        return [content if len(sent) == len(content) else content[sent.start : sent.stop]]
+    file = _Part(opened.stream, sent)
     if len(sent) <= SMALL:
         with opened.stream:
             return [file.read(len(sent))]
@@ -189,7 +163,7 @@ def _body(environ: WSGIEnvironment, opened: _Opened, sent: range) -> Iterable[by
     return _Chunks(file)
 
 
-class _WholeFile:
+class _Part:
     """The part of an open file that was promised in Content-Length.
 
     A file that becomes shorter while it is sent raises OSError, upon which the server drops the connection. Without
@@ -204,53 +178,16 @@ class _WholeFile:
 
     def read(self, count: int) -> bytes:
         """`count` bytes, fewer only at the end of the part."""
-        wanted = min(count, self._end - self._stream.tell())
-        blocks = []
-        while wanted > 0:
-            block = self._stream.read(wanted)
-            if not block:
-                raise OSError(errno.EIO, "a file became shorter while it was sent")
-            blocks.append(block)
-            wanted -= len(block)
-        return b"".join(blocks)
+        return read_exactly(self._stream, max(min(count, self._end - self._stream.tell()), 0))
 
 
 class _Chunks:
     """The body for servers without wsgi.file_wrapper."""
 
-    def __init__(self, file: _WholeFile) -> None:
+    def __init__(self, file: _Part) -> None:
         self._file = file
         self.close = file.close
 
     def __iter__(self) -> Iterator[bytes]:
         while block := self._file.read(CHUNK):
             yield block
-
-
-class _ZipCache:
-    """Compressed bodies in memory, the least recently used leave first."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = 0
-        self._bodies: OrderedDict[str, bytes] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, opened: _Opened) -> bytes:
-        """The compressed content of an open file, which is closed."""
-        with opened.stream as stream:
-            with self._lock:
-                if body := self._bodies.get(opened.key):
-                    self._bodies.move_to_end(opened.key)
-                    return body
-            # Outside the lock: two first readers of one page compress it twice, and nobody else waits.
-            body = gzip.compress(stream.readall(), 6, mtime=0)
-            self._keep(opened.key, body)
-            return body
-
-    def _keep(self, key: str, body: bytes) -> None:
-        with self._lock:
-            self._bytes += len(body) - len(self._bodies.pop(key, b""))
-            self._bodies[key] = body
-            while self._bytes > self._limit:
-                self._bytes -= len(self._bodies.popitem(last=False)[1])
