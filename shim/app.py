@@ -1,34 +1,28 @@
-"""The WSGI application: published files first, then the few routes of the program."""
+"""The application, put together from its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from threading import Event
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
-from bottle import Bottle, HTTPError  # type: ignore[import-untyped]
+from bottle import Bottle  # type: ignore[import-untyped]
 
 from builder.config import Config
-from shim.answers import CLOSED, HttpError, location, send_error, send_redirect
-from shim.pages import FOREVER, Redirect, is_static, legacy, locate
-from shim.startup import allowed_hosts, is_allowed
+from shim.background import Publisher
+from shim.front import Front, Moved
+from shim.identity import Logins
+from shim.library import Library
+from shim.metrics import Metrics
+from shim.operations import add_operation_routes
+from shim.pages import legacy
+from shim.publishing import add_publishing_routes
 from shim.static import NotPublishedError, StaticFiles
+from shim.tokens import Tokens
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import WSGIApplication
 
-    from shim.static import Headers
-
-READERS = ("GET", "HEAD")
-
-
-class BuildState(Protocol):
-    """What the application wants to know of the builder."""
-
-    @property
-    def ready(self) -> Event:
-        """Set once the first build is done."""
+    from shim.state import State
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,28 @@ class Parts:
 
     config: Config
     files: StaticFiles
-    build: BuildState
+    build: Publisher
+    library: Library
+    tokens: Tokens
+    logins: Logins | None
+    """None: everybody may read."""
+    metrics: Metrics
+
+
+def parts_of(config: Config, build: Publisher, metrics: Metrics, state: State | None = None) -> Parts:
+    """The parts that the settings ask for; `state` is needed where people log in."""
+    logins = None
+    if wants_logins(config):
+        if state is None:
+            raise ValueError("logins need a place to be kept in")
+        logins = Logins.open(config, state)
+    library, tokens = Library(config, build), Tokens(config.auth)
+    return Parts(config, published_files(config), build, library, tokens, logins, metrics)
+
+
+def wants_logins(config: Config) -> bool:
+    """Whether the settings ask readers to log in."""
+    return bool(config.auth.user or config.auth.user_header)
 
 
 def published_files(config: Config) -> StaticFiles:
@@ -55,124 +70,26 @@ def published_files(config: Config) -> StaticFiles:
 
 def create_app(parts: Parts) -> WSGIApplication:
     """The application; it holds no state but its parts'."""
-    return _Front(parts, _routes(parts))
+    return Front(parts.config, parts.files, routes(parts), parts.build, parts.logins, parts.metrics)
 
 
-def _routes(parts: Parts) -> Bottle:
-    # Errors go to the front, which answers for all; Bottle's own pages and redirects show what they should not.
+def routes(parts: Parts) -> Bottle:
+    """All routes of the program; the published files are served before them."""
     app = Bottle()
-    app.catchall = False
-    app.default_error_handler = _refuse
+    add_operation_routes(
+        app, parts.config, parts.build, parts.metrics, parts.tokens, restricted=parts.logins is not None
+    )
+    add_publishing_routes(app, parts.config, parts.library, parts.tokens, parts.metrics)
+    if parts.logins:
+        # Imported here: its pages need the theme.
+        from shim.login import add_login_routes
 
-    @app.get(["/healthz", "/healthz/"])  # type: ignore[untyped-decorator]
-    def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+        add_login_routes(app, parts.logins, parts.config, parts.metrics.login)
 
-    @app.get(["/readyz", "/readyz/"])  # type: ignore[untyped-decorator]
-    def readyz() -> dict[str, str]:
-        if not parts.build.ready.is_set():
-            raise _building()
-        return {"status": "ready"}
-
-    @app.get("/<path:path>")  # type: ignore[untyped-decorator]
+    @app.get("/<path:re:(?!_api(/|$)).+>")  # type: ignore[untyped-decorator]
     def page(path: str) -> NoReturn:
-        if redirect := legacy(path, parts.files):
-            raise _Moved(redirect)
+        if redirect := legacy(path, parts.files, presentation=parts.config.server.presentation_mode):
+            raise Moved(redirect)
         raise NotPublishedError
 
     return app
-
-
-def _refuse(error: HTTPError) -> NoReturn:
-    """What Bottle refuses: no such route, or not with this method."""
-    if error.status_code == 404:
-        raise NotPublishedError
-    allow = {method for method in error.get_header("Allow", "").split(",") if method}
-    # Bottle answers HEAD wherever it answers GET, and does not say so.
-    allowed = ", ".join(sorted(allow | {"HEAD"} if "GET" in allow else allow))
-    raise HttpError(error.status_code, "The method is not allowed here.", [("Allow", allowed)] if allowed else [])
-
-
-def _building() -> HttpError:
-    return HttpError(503, "The site is being built.", [("Retry-After", "2")])
-
-
-class _Moved(Exception):  # noqa: N818
-    """Raised where another path is the right one."""
-
-    def __init__(self, redirect: Redirect) -> None:
-        super().__init__(redirect)
-        self.redirect = redirect
-
-
-class _Front:
-    """Checks what must hold for every request, finds who answers, and words all errors."""
-
-    def __init__(self, parts: Parts, routes: Bottle) -> None:
-        site = parts.config.site
-        self._parts = parts
-        self._routes = routes
-        self._hosts = allowed_hosts(parts.config.server)
-        self._base_path = site.base_path
-        self._prefix = "" if site.strips_prefix else site.base_path
-        self._private = "private, " if parts.config.auth.user else ""
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        try:
-            return self._dispatch(environ, start_response)
-        except _Moved as moved:
-            url = location(self._base_path, moved.redirect.path, environ.get("QUERY_STRING", ""))
-            return send_redirect(start_response, moved.redirect.permanent, url)
-        except NotPublishedError:
-            ready = self._parts.build.ready.is_set()
-            error = HttpError(404, "There is nothing of that name.") if ready else _building()
-        except HttpError as refused:
-            error = refused
-        except Exception as exception:
-            error = HttpError(500, "Something went wrong; the log says what.")
-            error.__cause__ = exception
-        return send_error(environ, start_response, error, lambda: self._parts.files.read("404.html"))
-
-    def _dispatch(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not is_allowed(environ.get("HTTP_HOST", ""), self._hosts):
-            raise HttpError(400, "This server does not answer for that host; server.allowed_hosts says for which.")
-        if environ.get("HTTP_SERVICE_WORKER") == "script":
-            raise HttpError(403, "Pages of this site may not install service workers.")
-        path = self._path(environ)
-        if is_static(path):
-            return self._static(environ, start_response, path)
-
-        def closed(status: str, headers: Headers, exc_info: Any = None) -> Any:
-            return start_response(status, [*CLOSED, *headers], exc_info)
-
-        answer: Iterable[bytes] = self._routes(environ, closed)
-        return answer
-
-    def _path(self, environ: WSGIEnvironment) -> str:
-        """The path below the site's prefix, relative and decoded; the prefix moves to SCRIPT_NAME."""
-        raw = environ.get("PATH_INFO", "") or "/"
-        if self._prefix:
-            if raw == self._prefix:
-                raise _Moved(Redirect(""))
-            if not raw.startswith(f"{self._prefix}/"):
-                raise NotPublishedError
-            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self._prefix
-            raw = environ["PATH_INFO"] = raw.removeprefix(self._prefix)
-        if not raw.startswith("/"):
-            raise HttpError(400, "The request asks for no path.")
-        try:
-            return raw[1:].encode("latin-1").decode()
-        except UnicodeError:
-            raise NotPublishedError from None
-
-    def _static(self, environ: WSGIEnvironment, start_response: StartResponse, path: str) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in READERS:
-            raise HttpError(405, "Pages can only be read.", [("Allow", ", ".join(READERS))])
-        found = locate(path, self._parts.files)
-        if isinstance(found, Redirect):
-            raise _Moved(found)
-        lasts = path.partition("/")[0] in FOREVER
-        # Everybody may keep assets; the rest is for those who may read pages.
-        private = "" if path.startswith("assets/") else self._private
-        cache_control = f"{private or 'public, '}max-age=31536000, immutable" if lasts else f"{private}no-cache"
-        return self._parts.files.answer(environ, start_response, found.name, cache_control)

@@ -6,16 +6,21 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from builder.commandline import run
 from builder.config import Config, load_config, print_config
 from builder.errors import ConfigError
+from shim.logs import configure
 from shim.startup import startup_problems
+
+if TYPE_CHECKING:
+    from builder.report import Report
 
 
 @click.command()
@@ -48,40 +53,56 @@ def command(
         raise click.UsageError("--quiet and --verbose exclude each other.")
     overrides = {"build.output": output, "server.host": host, "server.port": port}
     config = load_config(source, file, os.environ, overrides)
+    configure(config.server.log_format, logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
     for warning in config.warnings:
-        click.echo(f"run-shim: {warning}", err=True)
+        logging.getLogger("shim").warning(warning)
     if show:
         click.echo(print_config(config), nl=False)
         return
     if problems := startup_problems(config):
         raise ConfigError(" ".join(problems))
-    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="run-shim: %(message)s")
-    logging.getLogger("shim").setLevel(level)
     serve(config, build=not no_build)
 
 
 def serve(config: Config, *, build: bool) -> None:
     """Serve a site until SIGINT or SIGTERM. Raises ListenError when the address cannot be had."""
     # Imported here: --help and wrong settings are answered without the server's libraries.
-    from shim.app import Parts, create_app, published_files
-    from shim.background import BackgroundBuilder, Finished
+    from shim.app import create_app, parts_of, wants_logins
+    from shim.background import Announcer, BackgroundBuilder, Finished
+    from shim.metrics import Metrics
+    from shim.publishing import body_limit
     from shim.server import Server
+    from shim.state import State
+    from shim.uploads import FRAMING
 
-    builder = BackgroundBuilder(config, logging.getLogger("shim").info) if build else Finished()
-    server = Server(create_app(Parts(config, published_files(config), builder)), config.server.host, config.server.port)
+    say = logging.getLogger("shim").info
+    announce, metrics = Announcer(say), Metrics()
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        # A second signal ends the program at once.
-        signal.signal(signum, signal.SIG_DFL)
-        server.stop()
+    def built(report: Report | None) -> None:
+        if report is None:
+            metrics.build_error()
+            return
+        announce(report)
+        metrics.built(report.seconds, report.built, report.failed, report.built + report.kept)
 
     with ExitStack() as stack:
+        state = stack.enter_context(closing(State(config.state_dir))) if wants_logins(config) else None
+        builder = BackgroundBuilder(config, built, say) if build else Finished()
+        parts = parts_of(config, builder, metrics, state)
+        limit = body_limit(parts.tokens, (config.server.max_upload_mb << 20) + FRAMING)
+        server = Server(create_app(parts), config.server.host, config.server.port, limit)
+
+        def stop(signum: int, frame: FrameType | None) -> None:
+            # A second signal ends the program at once.
+            signal.signal(signum, signal.SIG_DFL)
+            server.stop()
+
         for signum in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, signum, signal.signal(signum, stop))
         prefix = "" if config.site.strips_prefix else config.site.base_path
         click.echo(f"{server.url}{prefix}/")
         if isinstance(builder, BackgroundBuilder):
+            parts.library.tidy()
             stack.enter_context(builder)
         server.run()
 

@@ -33,6 +33,8 @@ __all__ = ["add_login_routes", "login_location"]
 logger = logging.getLogger("shim.login")
 
 LONGEST_BODY = 16 << 10
+CHALLENGE: Headers = [("WWW-Authenticate", 'Cookie realm="nbfolio"')]
+"""Every 401 has to name a way to authenticate; there is no registered one for a form."""
 WRONG = "The user name or the password is wrong."
 
 
@@ -98,7 +100,7 @@ def _end_sessions(logins: Logins) -> None:
 def admit(logins: Logins, address: str, name: str, password: str) -> str:
     """The id of a new session. Raises HttpError: 401, 429 after too many failures, 503 when it cannot be said now."""
     if not name or not password:
-        raise HttpError(401, WRONG)
+        raise HttpError(401, WRONG, CHALLENGE)
     if seconds := logins.throttle.blocked(address, name):
         minutes = math.ceil(seconds / 60)
         wait = "a minute" if minutes == 1 else f"{minutes} minutes"
@@ -114,7 +116,7 @@ def admit(logins: Logins, address: str, name: str, password: str) -> str:
     if not right or fingerprint is None:
         # A name that nobody has may be a password in the wrong field.
         logger.info("A login from %s as %s failed.", address, "nobody known" if fingerprint is None else repr(name))
-        raise HttpError(401, WRONG)
+        raise HttpError(401, WRONG, CHALLENGE)
     logins.throttle.succeeded(address, name)
     logger.info("%r logged in from %s.", name, address)
     return logins.sessions.start(name, fingerprint)

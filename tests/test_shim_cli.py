@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -17,9 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from builder.config import load_config
-from builder.errors import OutputError
-from builder.hints import Stopper
-from shim.background import BackgroundBuilder, Finished
+from builder.errors import ConfigError
+from builder.report import Report
+from shim.background import BackgroundBuilder, Finished, NotBuildingError
 from shim.startup import is_loopback, startup_problems
 
 HASH = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA"
@@ -200,23 +201,52 @@ def test_help_names_every_option() -> None:
 # Open by accident
 
 
+TOKEN = "[[auth.token]]\nname = 'a'\nvalue = 'x'\nscopes = ['publish']\n"
+ADA = f"[[auth.user]]\nname = 'ada'\npassword_hash = '{HASH}'\n"
+ONE_TOKEN = "auth.api_token = 'x'\n"
+PROXY = "server.trusted_proxies = ['10.0.0.7']\n"
+USER_HEADER = "auth.user_header = 'X-Forwarded-User'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
         ("", []),
+        # uploads by everybody
         ("[server]\nhost = '0.0.0.0'\n", ["server.host is 0.0.0.0"]),
         ("[server]\nhost = '::'\n", ["server.host is ::"]),
         ("[server]\nhost = 'example.org'\n", ["server.host is example.org"]),
         ("[server]\nhost = '0.0.0.0'\n[auth]\napi_token = 'x'\n", []),
-        ("[server]\nhost = '0.0.0.0'\n[[auth.token]]\nname = 'a'\nvalue = 'x'\n", []),
-        ("[[auth.token]]\nname = 'a'\n", ['auth.token "a" has no value']),
-        ("[[auth.user]]\nname = 'ada'\n", ["auth.user names", 'auth.user "ada" has no password_hash']),
+        (f"server.host = '0.0.0.0'\n{TOKEN}", []),
+        (PROXY, ["server.trusted_proxies names"]),
+        (PROXY + TOKEN, []),
+        (PROXY + ONE_TOKEN, []),
+        (f"server.host = '::'\n{PROXY}", ["server.host is ::"]),
+        # tokens
+        ("[[auth.token]]\nname = 'a'\nscopes = ['admin']\n", ['auth.token "a" has no value']),
+        ("[[auth.token]]\nname = 'a'\nvalue = 'x'\n", ['auth.token "a" has no scopes']),
+        (TOKEN + TOKEN.replace("'a'", "'b'"), ['auth.token "b" has the same value as auth.token "a"']),
+        (ONE_TOKEN + TOKEN, ['auth.token "a" has the same value as auth.api_token']),
+        (TOKEN + TOKEN.replace("'a'", "'b'").replace("'x'", "'y'"), []),
+        ("auth.api_token = ' x'\n", ["auth.api_token has blanks"]),
+        (TOKEN.replace("'x'", "'x '"), ['auth.token "a" has blanks']),
+        ("auth.api_token = 'schlüssel'\n", []),
+        # logins
+        (ADA, []),
+        ("[[auth.user]]\nname = 'ada'\n", ['auth.user "ada" has no password_hash']),
+        ("[[auth.user]]\nname = 'ada'\npassword_hash = 'secret'\n", ['auth.user "ada": password_hash is not']),
+        (f"[[auth.user]]\nname = 'ada'\npassword_hash = '{HASH} '\n", ['auth.user "ada": password_hash is not']),
+        (ADA + "[[auth.user]]\nname = 'bob'\n", ['auth.user "bob" has no password_hash']),
+        ("[server]\nhost = '::'\n[[auth.user]]\nname = 'ada'\n", ["server.host", "auth.user"]),
+        # logins at the proxy
+        (USER_HEADER, ["auth.user_header is X-Forwarded-User"]),
+        (USER_HEADER + ADA, ["auth.user_header is X-Forwarded-User"]),
+        (USER_HEADER + PROXY + ONE_TOKEN, []),
         (
-            "[[auth.user]]\nname = 'ada'\npassword_hash = 'secret'\n",
-            ["auth.user names", 'auth.user "ada": password_hash is not'],
+            f"{USER_HEADER}{ONE_TOKEN}server.trusted_proxies = ['0.0.0.0/0']\n",
+            ["server.trusted_proxies trusts every address"],
         ),
-        (f"[[auth.user]]\nname = 'ada'\npassword_hash = '{HASH}'\n", ["auth.user names"]),
-        ("[server]\nhost = '::'\n[[auth.user]]\nname = 'ada'\n", ["server.host", "auth.user names", "auth.user"]),
+        (f"{ONE_TOKEN}server.trusted_proxies = ['0.0.0.0/0']\n", []),
     ],
 )
 def test_settings_that_would_leave_it_open_by_accident(tmp_path: Path, text: str, problems: list[str]) -> None:
@@ -228,6 +258,13 @@ def test_settings_that_would_leave_it_open_by_accident(tmp_path: Path, text: str
         assert sentence.endswith(".")
 
 
+@pytest.mark.parametrize("text", [TOKEN * 2, ADA * 2])
+def test_two_tokens_or_users_of_one_name_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "site.toml").write_text(text)
+    with pytest.raises(ConfigError, match="is there twice"):
+        load_config(tmp_path, None, {}, {})
+
+
 def test_only_this_machine_is_loopback() -> None:
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "localhost.example.org", "example.org")))
@@ -236,35 +273,85 @@ def test_only_this_machine_is_loopback() -> None:
 # The builder beside the server
 
 
-def test_the_background_builder_works_until_it_is_stopped(tmp_path: Path) -> None:
-    said: list[str] = []
+def background(folder: Path, built: Callable[[Report | None], None] = lambda report: None) -> BackgroundBuilder:
+    return BackgroundBuilder(load_config(folder, None, {}, {}), built, lambda line: None)
 
-    def work(config: object, ready: threading.Event, stop: Stopper, say: object) -> None:
-        said.append("built")
-        ready.set()
-        while not stop.is_set():
-            stop.wait(30)
-        said.append("stopped")
 
-    builder = BackgroundBuilder(load_config(tmp_path, None, {}, {}), said.append, work)
-    assert not builder.ready.is_set()
+def test_the_background_builder_builds_on_request_and_until_it_is_stopped(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "a.ipynb", "one")
+    builder = background(tmp_path)
+    with pytest.raises(NotBuildingError, match="being built"):
+        builder.refresh(["a.ipynb"])
     with builder:
-        assert builder.ready.wait(30)
-    assert said == ["built", "stopped"]
+        assert builder.ready.wait(60)
+        write_notebook(tmp_path / "a.ipynb", "two")
+        write_notebook(tmp_path / "b.ipynb", "three")
+        reports = builder.refresh(["a.ipynb", "b.ipynb"])
+        assert reports["a"].status in ("built", "kept")
+        for page, text in (("a", "two"), ("b", "three")):
+            assert text in (tmp_path / "_site/dashboards" / page / "index.html").read_text()
+        (tmp_path / "a.ipynb").unlink()
+        (tmp_path / "b.ipynb").unlink()
+        builder.refresh(["a.ipynb", "b.ipynb"])
+        assert not (tmp_path / "_site/dashboards/a").exists(), "the last pages may go when somebody says so"
+        assert builder.summaries() == []
+    with pytest.raises(NotBuildingError, match="about to stop"):
+        builder.refresh([])
     assert Finished().ready.is_set()
 
 
-@pytest.mark.parametrize("error", [OutputError("no space"), OSError("no space"), ZeroDivisionError("no space")])
-def test_a_builder_that_fails_is_not_ready_any_more_and_says_why(
-    tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    def work(config: object, ready: threading.Event, stop: Stopper, say: object) -> None:
-        ready.set()
-        raise error
+def test_requests_of_many_threads_are_served_together(tmp_path: Path) -> None:
+    runs: list[Report | None] = []
+    with background(tmp_path, runs.append) as builder:
+        assert builder.ready.wait(60)
+        del runs[:]
+        asked = threading.Barrier(8)
 
-    builder = BackgroundBuilder(load_config(tmp_path, None, {}, {}), lambda line: None, work)
-    builder.start()
-    builder.stop()
+        def ask(number: int) -> None:
+            write_notebook(tmp_path / f"n{number}.ipynb", f"text {number}")
+            asked.wait(30)
+            assert builder.refresh([f"n{number}.ipynb"])[f"n{number}"].status in ("built", "kept")
+            assert (tmp_path / f"_site/dashboards/n{number}/index.html").exists()
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, range(8)))
+
+
+def test_a_page_is_made_anew_when_its_cache_is_cleared(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "a.ipynb", "one")
+    with background(tmp_path) as builder:
+        assert builder.ready.wait(60)
+        before = (tmp_path / "a.ipynb").stat()
+        write_notebook(tmp_path / "new", "two")
+        (tmp_path / "a.ipynb").write_bytes((tmp_path / "new").read_bytes())
+        os.utime(tmp_path / "a.ipynb", ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (tmp_path / "a.ipynb").stat().st_size == before.st_size
+        builder.rebuild("a")
+        assert "two" in (tmp_path / "_site/dashboards/a/index.html").read_text()
+        builder.rebuild("nothing")
+        builder.rebuild(None)
+        assert "two" in (tmp_path / "_site/dashboards/a/index.html").read_text()
+
+
+def test_a_builder_that_cannot_work_is_not_ready_and_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "_site").mkdir()
+    (tmp_path / "_site/letter.txt").write_text("mine")
+    with background(tmp_path) as builder:
+        builder._thread.join(60)
+        with pytest.raises(NotBuildingError, match="log of the server"):
+            builder.refresh([])
     assert not builder.ready.is_set()
     assert "The site is not kept up to date" in caplog.text
-    assert "no space" in caplog.text
+    assert "not made by build-site" in caplog.text
+
+
+def test_a_mistake_of_ours_in_the_builder_is_logged_and_not_ready(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def built(report: Report | None) -> None:
+        raise ZeroDivisionError("what a pity")
+
+    with background(tmp_path, built) as builder:
+        builder._thread.join(60)
+    assert not builder.ready.is_set()
+    assert "what a pity" in caplog.text

@@ -1,0 +1,142 @@
+"""The routes of `/_api`, those of the dashboards server: upload, delete and list dashboards, clear their cache."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from bottle import Bottle, HTTPResponse, request  # type: ignore[import-untyped]
+
+from builder.errors import OutputError, UnsafePathError
+from shim.answers import PATH_SAFE, HttpError
+from shim.background import NotBuildingError
+from shim.channel import BODY
+from shim.library import ExistsError, Library, MissingError, UnusableError
+from shim.links import public_link
+from shim.names import dashboard_name, page_path
+from shim.shelf import ConflictError, NoDashboardError
+from shim.tokens import Tokens, require
+from shim.uploads import receive
+
+if TYPE_CHECKING:
+    from builder.config import Config
+    from builder.settings import Scope
+    from shim.channel import BodyLimit
+    from shim.metrics import Metrics
+
+UPLOADS_AT_ONCE = 8
+"""More would leave no worker for readers."""
+UPLOADED = "Notebook successfully uploaded"
+
+_STATUS: dict[type[Exception], int] = {
+    UnsafePathError: 400,
+    NoDashboardError: 400,
+    MissingError: 404,
+    ConflictError: 409,
+    ExistsError: 412,
+    UnusableError: 422,
+    NotBuildingError: 503,
+    OutputError: 507,
+}
+"""The answer to what the library refuses; its sentence is for whoever asked."""
+
+
+def add_publishing_routes(app: Bottle, config: Config, library: Library, tokens: Tokens, metrics: Metrics) -> None:
+    """Add the routes below `/_api` to an application in which `environ["nbfolio.client"]` says who asks."""
+    limit = config.server.max_upload_mb << 20
+    uploads = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
+
+    def authorise(scope: Scope) -> None:
+        require(tokens, request.environ.get("HTTP_AUTHORIZATION"), scope)
+
+    @app.post("/_api/notebooks/<path:path>")  # type: ignore[untyped-decorator]
+    def upload(path: str) -> HTTPResponse:
+        authorise("publish")
+        replace = request.environ.get("HTTP_IF_NONE_MATCH", "").strip() != "*"
+        with _answered(), _at_most(uploads), library.change() as change:
+            name = dashboard_name(path)
+            received = receive(request.environ, change.upload, limit)
+            library.publish(name, received.kind, change, replace=replace)
+        metrics.published("upload")
+        fields = {"message": UPLOADED, "status": 201, "url": f"/notebooks/{quote(path, PATH_SAFE)}"}
+        link = _link(config, page_path(name, is_notebook=received.kind == "notebook"))
+        return _json(201, fields if link is None else fields | {"link": link})
+
+    @app.delete("/_api/notebooks/<path:path>")  # type: ignore[untyped-decorator]
+    def delete(path: str) -> HTTPResponse:
+        authorise("publish")
+        with _answered():
+            library.delete(dashboard_name(path))
+        metrics.published("delete")
+        return HTTPResponse(status=204)
+
+    @app.get(["/_api/notebooks", "/_api/notebooks/"])  # type: ignore[untyped-decorator]
+    def listing() -> HTTPResponse:
+        authorise("publish")
+        with _answered():
+            dashboards = library.summaries()
+        return _json(200, {"notebooks": [_described(config, dashboard) for dashboard in dashboards]})
+
+    @app.delete(["/_api/cache", "/_api/cache/", "/_api/cache/<path:path>"])  # type: ignore[untyped-decorator]
+    def clear_cache(path: str = "") -> HTTPResponse:
+        authorise("cache")
+        with _answered():
+            library.rebuild(dashboard_name(path) if path else None)
+        metrics.published("clear_cache")
+        return HTTPResponse(b"OK", 200, [("Content-Type", "text/plain; charset=utf-8")])
+
+
+def body_limit(tokens: Tokens, largest: int) -> BodyLimit:
+    """How large the bodies of requests may be: only who may upload may send much."""
+
+    def limit(method: str, path: str, headers: Mapping[str, str]) -> int:
+        if method != "POST" or "/_api/notebooks/" not in path:
+            return BODY
+        require(tokens, headers.get("AUTHORIZATION"), "publish")
+        return largest
+
+    return limit
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turn what the library refuses into the answer that says so."""
+    try:
+        yield
+    except tuple(_STATUS) as error:
+        status = _STATUS[type(error)]
+        raise HttpError(status, str(error), [("Retry-After", "5")] if status == 503 else []) from error
+
+
+@contextmanager
+def _at_most(uploads: threading.BoundedSemaphore) -> Iterator[None]:
+    if not uploads.acquire(timeout=30):
+        raise HttpError(503, "Too many uploads at a time; try again in a moment.", [("Retry-After", "5")])
+    try:
+        yield
+    finally:
+        uploads.release()
+
+
+def _link(config: Config, page: str) -> str | None:
+    client = request.environ["nbfolio.client"]
+    return public_link(config.server.public_link_pattern, client, config.site.base_path, f"dashboards/{page}")
+
+
+def _described(config: Config, dashboard: Any) -> dict[str, object]:
+    return {
+        "path": dashboard.path,
+        "title": dashboard.title,
+        "kind": dashboard.kind,
+        "published": dashboard.published,
+        "message": dashboard.message,
+        "link": _link(config, dashboard.path) if dashboard.published else None,
+    }
+
+
+def _json(status: int, fields: dict[str, Any]) -> HTTPResponse:
+    return HTTPResponse(json.dumps(fields).encode(), status, [("Content-Type", "application/json")])
