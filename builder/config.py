@@ -22,6 +22,8 @@ __all__ = ["SITE_FILE", "Config", "FolderConfig", "load_config", "load_folder", 
 
 SITE_FILE = "site.toml"
 PREFIX = "NBFOLIO_"
+CLIENT_VARIABLES = frozenset({"NBFOLIO_URL", "NBFOLIO_TOKEN"})
+"""What shim-admin reads: the address of a site and a token for it, which are nothing to the site itself."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -120,7 +122,7 @@ def _from_file(file: Path) -> Iterator[tuple[str, _Given]]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
-    ours = sorted(name for name in environ if name.startswith(PREFIX))
+    ours = sorted(name for name in environ if name.startswith(PREFIX) and name not in CLIENT_VARIABLES)
     names = {f"{PREFIX}{name.replace('.', '__').upper()}": name for name in all_names()} if ours else {}
     for variable in ours:
         if variable not in names:

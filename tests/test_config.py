@@ -263,6 +263,11 @@ def test_mistakes_in_the_environment_name_the_variable(tmp_path: Path, variable:
     assert len(message) < 400
 
 
+def test_what_shim_admin_reads_from_the_environment_is_no_setting(tmp_path: Path) -> None:
+    environ = {"NBFOLIO_URL": "https://example.org", "NBFOLIO_TOKEN": "secret"}
+    assert load(tmp_path, environ=environ) == load(tmp_path)
+
+
 def test_other_variables_are_not_ours(tmp_path: Path) -> None:
     assert load(tmp_path, environ={"PATH": "/bin", "MY_NBFOLIO_X": "1"}).server.port == 3000
 
