@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 from collections.abc import Callable, Iterable
 from html import escape
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from shim.static import Headers
-
-logger = logging.getLogger("shim")
 
 PATH_SAFE = "/~!$&'()*+,;=:@"
 """Characters beside letters and digits that stand for themselves in the path of a URL."""
@@ -46,16 +43,13 @@ def send_error(
     environ: WSGIEnvironment, start_response: StartResponse, error: HttpError, page: Callable[[], bytes | None]
 ) -> Iterable[bytes]:
     """Answer with an error: HTML when the client names it (`page` gives the site's own for 404), else JSON."""
-    request_id = secrets.token_hex(8)
-    logger.debug("%s %s %s", request_id, error.status.value, error.message)
+    request_id = environ.get("nbfolio.request_id") or secrets.token_hex(8)
     if wants_html(environ.get("HTTP_ACCEPT", "")):
         kind, body = "text/html; charset=utf-8", (page() if error.status == 404 else None) or _html(error)
     else:
         kind, body = "application/json", _json(environ, error)
     headers = [*CLOSED, *error.headers, ("Vary", "Accept"), ("X-Request-Id", request_id)]
     start_response(_line(error.status), [*headers, ("Content-Type", kind), ("Content-Length", str(len(body)))])
-    if error.status >= 500:
-        logger.error("request %s: %s", request_id, error.message, exc_info=error.__cause__)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -75,6 +76,7 @@ def serve(config: Config, *, build: bool) -> None:
     from shim.state import State
     from shim.uploads import FRAMING
 
+    _allow_many_files()
     say = logging.getLogger("shim").info
     announce, metrics = Announcer(say), Metrics()
 
@@ -105,6 +107,12 @@ def serve(config: Config, *, build: bool) -> None:
             parts.library.tidy()
             stack.enter_context(builder)
         server.run()
+
+
+def _allow_many_files() -> None:
+    """Take the most open files that this process may have: each connection is one, and a large body another."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,29 +6,34 @@ import errno
 import logging
 import os
 import socket
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore  # type: ignore[import-untyped]
-from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import create_server  # type: ignore[import-untyped]
-from waitress.task import WSGITask  # type: ignore[import-untyped]
 
 from builder.errors import NbfolioError
+from shim.channel import BodyLimit, Channel, one_megabyte
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-THREADS = 8
+THREADS = 16
 DRAIN = 3.0
 """Seconds that answers under way get at the end."""
 LIMITS = {
     "connection_limit": 500,
+    # Seconds without a byte in either direction; looked for that often.
     "channel_timeout": 60,
+    "cleanup_interval": 10,
     "max_request_header_size": 32 << 10,
-    # Nothing takes a body yet.
-    "max_request_body_size": 1 << 20,
+    # Larger bodies wait in temporary files without a name.
+    "inbuf_overflow": 512 << 10,
+    "recv_bytes": 64 << 10,
+    # Parsers know what each request may send.
+    "max_request_body_size": sys.maxsize,
 }
 
 
@@ -37,12 +42,17 @@ class ListenError(NbfolioError):
 
 
 class Server:
-    """Listens from the moment it is made; `run` answers until `stop` is called, from any thread or a signal handler."""
+    """Listens from the moment it is made; `run` answers until `stop` is called, from any thread or a signal handler.
 
-    def __init__(self, app: WSGIApplication, host: str, port: int) -> None:
+    Headers that proxies set arrive as they were sent: the application knows whom to believe. Names with underscores,
+    which would pass for others, do not arrive.
+    """
+
+    def __init__(self, app: WSGIApplication, host: str, port: int, body_limit: BodyLimit = one_megabyte) -> None:
         listener = _listen(host, port)
         self._map: dict[int, Any] = {}
         self._stopping = False
+        self._next_look = 0.0
         # One line per request that waits is no news.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         try:
@@ -52,14 +62,15 @@ class Server:
                 sockets=[listener],
                 threads=THREADS,
                 ident=None,
-                clear_untrusted_proxy_headers=True,
+                clear_untrusted_proxy_headers=False,
                 log_socket_errors=False,
                 **LIMITS,
             )
         except BaseException:
             listener.close()
             raise
-        self._server.channel_class = _Channel
+        self._server.channel_class = Channel
+        self._server.body_limit = body_limit
         bound = listener.getsockname()
         self.port: int = bound[1]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
@@ -69,6 +80,7 @@ class Server:
         try:
             while not self._stopping:
                 self._turn(1.0)
+                self._close_late()
         finally:
             self._close()
 
@@ -82,6 +94,15 @@ class Server:
     def _turn(self, timeout: float) -> None:
         wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
 
+    def _close_late(self) -> None:
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + 1
+        for channel in list(self._server.active_channels.values()):
+            if channel.is_late(now):
+                channel.handle_close()
+
     def _close(self) -> None:
         self._server.accepting = False
         end = time.monotonic() + DRAIN
@@ -91,20 +112,6 @@ class Server:
         for channel in list(self._server.active_channels.values()):
             channel.handle_close()
         self._server.close()
-
-
-class _Task(WSGITask):  # type: ignore[misc]
-    """Keeps the connection after answers without a body; waitress takes a missing Content-Length for unknown length."""
-
-    def set_close_on_finish(self) -> None:
-        """Close the connection after this answer, unless a client of today needs no close to see its end."""
-        asked = self.request.headers.get("CONNECTION", "").lower() == "close"
-        if self.has_body or self.version != "1.1" or asked:
-            super().set_close_on_finish()
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    task_class = _Task
 
 
 def _busy(channel: Any) -> bool:

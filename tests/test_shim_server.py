@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.config import load_config
-from shim.app import Parts, create_app, published_files
+from shim.app import create_app, parts_of
 from shim.background import Finished
+from shim.metrics import Metrics
 from shim.server import ListenError, Server
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def running(app: WSGIApplication, host: str = "127.0.0.1") -> Iterator[Server]:
 def application(root: Path) -> WSGIApplication:
     """The application for the site in `root`."""
     config = load_config(root, None, {}, {})
-    return create_app(Parts(config, published_files(config), Finished()))
+    return create_app(parts_of(config, Finished(), Metrics()))
 
 
 @pytest.fixture(scope="module")
@@ -168,14 +169,16 @@ def test_odd_requests_get_a_plain_refusal(server: Server, request_bytes: bytes, 
     assert b"evil" not in answer
 
 
-def test_forwarding_headers_of_strangers_do_not_arrive() -> None:
+def test_headers_of_proxies_arrive_as_sent_and_names_with_underscores_never() -> None:
     def app(environ: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:
         start_response("200 OK", [])
-        return [" ".join(sorted(name for name in environ if "FORWARDED" in name)).encode()]
+        return [" ".join(f"{name}={environ[name]}" for name in sorted(environ) if "FORWARDED" in name).encode()]
 
     with running(app) as server:
-        answer = ask(server, b"/", b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: https", b"Forwarded: for=a")
-    assert answer.partition(b"\r\n\r\n")[2] == b""
+        answer = ask(server, b"/", b"X-Forwarded-For: 10.0.0.1", b"X_Forwarded_For: 10.0.0.2", b"X_Forwarded-User: ada")
+        assert answer.partition(b"\r\n\r\n")[2] == b"HTTP_X_FORWARDED_FOR=10.0.0.1"
+        answer = ask(server, b"/", b"X-Forwarded_Proto: https", b"Forwarded: for=a")
+        assert answer.partition(b"\r\n\r\n")[2] == b"HTTP_FORWARDED=for=a"
 
 
 def test_one_connection_carries_many_requests(server: Server) -> None:
