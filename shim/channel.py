@@ -14,6 +14,7 @@ from waitress.parser import HTTPRequestParser, ParsingError  # type: ignore[impo
 from waitress.task import ErrorTask  # type: ignore[import-untyped]
 
 from shim.answers import HttpError, send_error
+from shim.task import Task
 from shim.uploads import DISK_FULL, megabytes
 
 if TYPE_CHECKING:
