@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from builder.survey import Survey
     from builder.workers import Pool, StartMethod
 
+LOOKS = 3
+"""How often a build looks again at files that change while it works; after that their pages wait for the next build."""
+
 
 class Builder:
     """Builds one site, once or again and again; a context manager that holds the lock on the output folder.
@@ -59,6 +62,7 @@ class Builder:
         self._scan: Scan | None = None
         self._last: Site | None = None
         self._fingerprint = ""
+        self._changed: frozenset[str] = frozenset()
         self._publisher: Publisher
 
     def __enter__(self) -> Builder:
@@ -98,9 +102,13 @@ class Builder:
             if kept is not None:
                 return summarise(kept, time.perf_counter() - started)
         try:
-            reports = self._update(
-                found, fingerprint, hints is None, force, progress or (lambda done, total, path: None)
-            )
+            progress = progress or (lambda done, total, path: None)
+            reports = self._update(found, fingerprint, hints is None, force, progress)
+            for _ in range(LOOKS):
+                if not self._changed:
+                    break
+                found = self._look(self._changed)
+                reports = _together(reports, self._update(found, fingerprint, False, False, progress))
         except OSError as error:
             raise OutputError(f"{error.filename or self.config.output}: {error.strerror or error}") from error
         return summarise(reports, time.perf_counter() - started)
@@ -116,10 +124,12 @@ class Builder:
         """Make the next build read, run and render the notebook of a page anew, whatever is known of it."""
         from msgspec.structs import replace
 
-        self._survey_now()
+        survey = self._survey_now()
         if record := self._ledger.pages.get(path):
             self._cache.drop(record.body_key)
             self._ledger.pages[path] = replace(record, stat=(0, 0, 0), digest="")
+            self._ledger.forget_origins(record.needs)
+            survey.forget(record.file)
 
     def summaries(self) -> list[Summary]:
         """All pages there are, published or not, in the order of their paths."""
@@ -152,6 +162,9 @@ class Builder:
         from builder.pages import Before, Pages
 
         survey = self._open(fingerprint)
+        if force:
+            self._ledger.forget_origins(self._ledger.files)
+            survey.forget()
         site = survey.site(found)
         self._refuse_sudden_emptiness(site)
         self._expect_pages(site)
@@ -160,6 +173,7 @@ class Builder:
             before = Before(self._last, _changed(self._scan, found))
         pages = Pages(
             self.config, site, self._publisher, self._ledger, self._cache, survey, self._workers,
+            lambda file: file in rescan(found, self.config.source, self._excluded, [file]).files,
             force=force, retry=self._last is None or not self._last.has_settings_of(site), progress=progress,
         )  # fmt: skip
         self._publisher.assets()
@@ -168,7 +182,7 @@ class Builder:
         self._publisher.listings(pages.site, before.site if before else None)
         self._publisher.remove_unneeded(self._ledger.pages.values())
         self._ledger.save()
-        self._scan, self._last = found, pages.site
+        self._scan, self._last, self._changed = found, pages.site, frozenset(pages.changed)
         reports = [*pages.reports(), *survey.problems(found)]
         if everything and not any(report.status == "failed" for report in reports):
             self._ledger.save_scan(fingerprint, found.files, reports)
@@ -248,6 +262,17 @@ class Builder:
             os.replace(temporary, path)
         except OSError as error:
             raise OutputError(f"{path}: {error.strerror or error}") from error
+
+
+def _together(before: list[PageReport], after: list[PageReport]) -> list[PageReport]:
+    """The reports of a build that had to look again: what it did at first is not undone by "kept" or silence."""
+    first = {report.path: report.status for report in before if report.status in ("built", "removed")}
+    reports = [
+        PageReport(one.path, first.get(one.path, "kept") if one.status == "kept" else one.status, one.message)
+        for one in after
+    ]
+    known = {report.path for report in after}
+    return [*reports, *(one for one in before if one.status == "removed" and one.path not in known)]
 
 
 def _changed(before: Scan, after: Scan) -> frozenset[str]:

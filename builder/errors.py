@@ -27,5 +27,9 @@ class NotebookError(NbfolioError):
         self.cell = cell
 
 
+class ChangedError(NotebookError):
+    """Raised when a file is not any more what the scan saw, so a page made from it could be a mix of two versions."""
+
+
 class UnsafePathError(NbfolioError):
     """Raised when a path from outside would leave its folder or has a forbidden form."""

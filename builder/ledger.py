@@ -134,6 +134,12 @@ class Ledger:
         self.interrupted = bool(self._database.execute("SELECT interrupted FROM state").fetchone()[0])
         self._saved_pages, self._saved_files = dict(self.pages), dict(self.files)
 
+    def forget_origins(self, names: Iterable[str]) -> None:
+        """Forget from which source files others were copied, so that the next build copies them anew."""
+        for name in list(names):
+            if (record := self.files.get(name)) and "|" in record.origin:
+                self.files[name] = FileRecord(record.stat, "")
+
     def begin(self) -> None:
         """Note that files are about to be written: if the run is killed, the next one looks for orphans."""
         if not self._begun:

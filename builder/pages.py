@@ -16,10 +16,10 @@ from builder.bodies import body_key, execution_of, notebook_bytes, unsettled
 from builder.bundles import open_bundle
 from builder.cache import Cache
 from builder.config import Config
-from builder.errors import NotebookError, UnsafePathError
+from builder.errors import ChangedError, NotebookError, UnsafePathError
 from builder.ledger import Ledger, PageRecord
-from builder.page import Body, PageOptions
-from builder.paths import contained
+from builder.page import Body, PageMeta, PageOptions
+from builder.paths import contained, join_below
 from builder.publish import Publisher
 from builder.report import PageReport, Status, Summary
 from builder.scanning import Stat
@@ -67,6 +67,7 @@ class Pages:
         cache: Cache,
         survey: Survey,
         pool: Callable[[int], Pool],
+        appeared: Callable[[str], bool],
         *,
         force: bool,
         retry: bool,
@@ -74,12 +75,15 @@ class Pages:
     ) -> None:
         self.site = site
         self.statuses: dict[str, tuple[Status, str]] = {}
+        self.changed: set[str] = set()
+        """Files that were not what the scan saw; their pages stay as they were until the next look at them."""
         self._config = config
         self._publisher = publisher
         self._ledger = ledger
         self._cache = cache
         self._survey = survey
         self._pool = pool
+        self._appeared = appeared
         self._force = force
         self._retry = retry
         self._progress = progress
@@ -98,7 +102,7 @@ class Pages:
             failing = {source.path: self._ledger.pages[source.path].failure for source in stale}
             for source in stale:
                 if message := failing[source.path]:  # running and rendering it again would only fail again
-                    self._fail(source, message)
+                    self._fail(source, (ChangedError if source.file in self.changed else NotebookError)(message))
             self._render([source for source in stale if not failing[source.path]])
 
     def drop_removed(self) -> None:
@@ -174,7 +178,7 @@ class Pages:
                     yield job
                     continue
             except NotebookError as error:
-                self._fail(source, str(error))
+                self._fail(source, error)
             self._step(source.path)
 
     def _job(self, source: Source) -> Job | None:
@@ -191,6 +195,8 @@ class Pages:
                 return None
         try:
             read, data = self._read(source, options)
+        except FileNotFoundError:
+            raise ChangedError("has just gone") from None
         except OSError as error:
             raise NotebookError(f"cannot be read: {error.strerror or error}") from None
         self._reads[source.path] = read
@@ -206,10 +212,15 @@ class Pages:
         with open(path, "rb") as file:
             stat = stat_of(os.fstat(file.fileno()))
             data = notebook_bytes(file, stat.size)
+        if stat != self.site.files[source.file]:
+            raise ChangedError("has just changed")
         content = sha256(data).hexdigest()
         if source.kind == "zip":
-            with open_bundle(path, self._survey.limits) as bundle:
-                data = bundle.read("index.ipynb")
+            try:
+                with open_bundle(path, self._survey.limits) as bundle:
+                    data = bundle.read("index.ipynb")
+            finally:  # what is wrong with another version is no matter
+                self._publisher.refuse_another(self.site, source.file)
         if time.time_ns() - stat.mtime_ns < RACY_NS:
             stat = Stat(0, stat.size, stat.inode)
         return _Read(stat, content, self._body_key(options, content)), data
@@ -220,14 +231,14 @@ class Pages:
     def _take(self, job: Job, result: Result) -> None:
         source = self.site.tree.pages[job.path]
         if result.body is None:
-            self._fail(source, result.failure)
+            self._fail(source, NotebookError(result.failure))
         else:
             read = self._reads[job.path]
             self._cache.keep(read.key, result.body, result.media)
             try:
                 self._publish(source, result.body, read)
             except NotebookError as error:
-                self._fail(source, str(error))
+                self._fail(source, error)
         self._step(job.path)
 
     def _publish(self, source: Source, body: Body, read: _Read) -> None:
@@ -238,20 +249,38 @@ class Pages:
             self._ledger.pages[source.path] = record
             self._say(source.path, "removed" if old and old.outputs else "kept", "is a draft and not published")
             return
+        self._refuse_what_lacks_new_files(source, body)
         self.site.metas[source.path] = body.meta
         record, wrote = self._publisher.page(self.site, source, record, body)
         self._ledger.pages[source.path] = record
         self._say(source.path, "built" if wrote or self._force else "kept", message_of(record))
 
-    def _fail(self, source: Source, message: str) -> None:
+    def _refuse_what_lacks_new_files(self, source: Source, body: Body) -> None:
+        """Raise ChangedError when a page shows files that came after the scan."""
+        for ref in body.refs:
+            if ref.kind != "media" and self.site.resolve(source, ref) is None:
+                wanted = join_below(source.path if source.kind == "zip" else source.base, ref.target)
+                if wanted and wanted not in self.site.files and self._appeared(wanted):
+                    self.changed.add(wanted)
+                    raise ChangedError(f"the file {wanted!r} of this page has just come")
+
+    def _fail(self, source: Source, error: NotebookError) -> None:
         """Note a failure; a page that was good before keeps its content."""
+        message = str(error)
         old = self._ledger.pages.get(source.path)
         read = self._reads.get(source.path) or _Read(self.site.files[source.file], "", "")
         if old is None or not old.outputs:
             old = PageRecord(source.path, source.file)
             self.site.metas.pop(source.path, None)
+        elif isinstance(error, ChangedError):
+            # With its files: those of its sources may be gone by now.
+            self.site.metas[source.path] = old.meta or PageMeta(title=source.path)
         else:
             old = self._framed_again(source, old)
+        if isinstance(error, ChangedError):
+            # Nobody knows yet what is wrong with what lies there now.
+            self.changed.add(source.file)
+            read = _Read(Stat(0, 0, 0), "", "")
         self._ledger.pages[source.path] = msgspec.structs.replace(
             old, file=source.file, stat=read.stat, digest=read.digest, failure=message
         )

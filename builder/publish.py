@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import cache
@@ -11,7 +12,7 @@ from builder.assets import assets_of
 from builder.bundles import Bundle, BundleLimits, open_bundle
 from builder.cache import Cache, digest
 from builder.config import Config
-from builder.errors import NotebookError, UnsafePathError
+from builder.errors import ChangedError, NotebookError, UnsafePathError
 from builder.frame import Frame, fill, redirect
 from builder.ledger import FileRecord, Ledger, PageRecord
 from builder.page import Body, Finding, Ref
@@ -21,7 +22,7 @@ from builder.site import Entry, Site, Target, ref_url
 from builder.sources import Source
 from builder.theme import Theme
 from builder.urls import VARIANTS, Variant
-from builder.write import OutputFolder
+from builder.write import OutputFolder, stat_of
 
 
 class Publisher:
@@ -185,12 +186,26 @@ class Publisher:
 
             @cache
             def archive(file: str) -> Bundle:
-                return stack.enter_context(open_bundle(self._config.source / file, self._limits))
+                try:
+                    return stack.enter_context(open_bundle(self._config.source / file, self._limits))
+                finally:  # what is wrong with another version is no matter
+                    self.refuse_another(site, file)
 
             for file in wanted:
                 if not site.hides(file):
                     needs += self._publish_file(site, file, archive)
+        if source.kind == "zip":
+            self.refuse_another(site, source.file)
         return needs
+
+    def refuse_another(self, site: Site, file: str) -> None:
+        """Raise ChangedError when a file is not the one that the scan saw."""
+        try:
+            found = stat_of(os.stat(contained(self._config.source, file)))
+        except OSError:
+            found = None
+        if found != site.files[file]:
+            raise ChangedError(f"the file {file!r} has just changed")
 
     def _publish_file(self, site: Site, file: str, archive: Callable[[str], Bundle]) -> list[str]:
         """Copy one source file, or one file of a ZIP bundle, under both variants."""
@@ -211,9 +226,10 @@ class Publisher:
                         stat = self._output.write(name, archive(holder).read(inner))
                     else:
                         stat = self._output.copy(contained(self._config.source, file), name)
-                except (OSError, KeyError, UnsafePathError) as error:  # unreadable, or not any more what the scan saw
-                    reason = error.strerror if isinstance(error, OSError) else "it has just changed"
-                    raise NotebookError(f"the file {file!r} of this page cannot be read: {reason}") from error
+                except (FileNotFoundError, KeyError, UnsafePathError) as error:
+                    raise ChangedError(f"the file {file!r} of this page has just changed") from error
+                except OSError as error:
+                    raise NotebookError(f"the file {file!r} of this page cannot be read: {error.strerror}") from error
             self._note(name, stat, origin)
         return names
 

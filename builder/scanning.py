@@ -21,6 +21,9 @@ MAX_LINKS = 3
 MAX_HINTS = 200
 """With more hints than this a full scan is quicker."""
 
+LISTS = 5
+"""How often a folder that changes is listed, until no file goes before it was looked at."""
+
 _IGNORED = frozenset({"node_modules", "__pycache__"})
 
 
@@ -54,9 +57,8 @@ def ignored(name: str) -> bool:
 def scan(root: Path, excluded: Collection[Path] = ()) -> Scan:
     """Look at everything below `root` except what lies in `excluded`; OSError when `root` itself cannot be listed."""
     walk = _Walk(root, excluded)
-    with os.scandir(walk.root) as entries:
-        for entry in entries:
-            walk.look(entry, "", 0)
+    for entry in _entries(walk.root):
+        walk.look(entry, "", 0)
     walk.descend()
     return walk.result()
 
@@ -69,12 +71,16 @@ def rescan(before: Scan, root: Path, excluded: Collection[Path], hints: Iterable
     if before.linked or "" in names or len(names) > MAX_HINTS or any(map(name_problem, names)):
         return scan(root, excluded)
     names = {name for name in names if not any(parent in names for parent in _parents(name))}
+    others = {other for name in names for other in _same_page(name)} - names
     files = dict(before.files)
+    for other in others:
+        files.pop(other, None)
     prefixes = tuple(name + "/" for name in names if files.pop(name, None) is None)
     if prefixes:
         files = {path: stat for path, stat in files.items() if not path.startswith(prefixes)}
-    findings = [(path, text) for path, text in before.findings if path not in names and not path.startswith(prefixes)]
-    if not walk.look_at(names):
+    seen = names | others
+    findings = [(path, text) for path, text in before.findings if path not in seen and not path.startswith(prefixes)]
+    if not walk.look_at(seen):
         return scan(root, excluded)
     return Scan(files | walk.files, tuple(sorted(findings + walk.findings)))
 
@@ -184,9 +190,8 @@ class _Walk:
         while self.pending:
             folder, links = self.pending.pop()
             try:
-                with os.scandir(f"{self.root}/{folder}") as entries:
-                    for entry in entries:
-                        self.look(entry, folder + "/", links)
+                for entry in _entries(f"{self.root}/{folder}"):
+                    self.look(entry, folder + "/", links)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
@@ -214,19 +219,46 @@ class _Walk:
         for folder, names in wanted.items():
             prefix = folder + "/" if folder else ""
             try:
-                with os.scandir(f"{self.root}/{folder}") as entries:
-                    for entry in entries:
-                        if entry.name in names:
-                            self.look(entry, prefix, 0)
+                for entry in _entries(f"{self.root}/{folder}", names):
+                    self.look(entry, prefix, 0)
             except OSError:
                 return False
         self.descend()
         return not self.linked
 
 
+def _entries(folder: str, names: Collection[str] | None = None) -> list[os.DirEntry[str]]:
+    """The entries of a folder, None: all of them, as they were at one moment.
+
+    Of a file that is replaced by one of another name, one of the two is always there: a list with neither is wrong.
+    """
+    for _ in range(LISTS):
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if names is None or entry.name in names]
+        try:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False) and not ignored(entry.name):
+                    entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            pass  # whoever looks at it says what is wrong with it
+        break
+    return entries
+
+
 def _parents(path: str) -> Iterator[str]:
     """The folders a path lies in, from the top, without the root."""
     return (path[:index] for index, char in enumerate(path) if char == "/")
+
+
+def _same_page(name: str) -> tuple[str, str]:
+    """The notebook and the archive that make the page of a file or folder.
+
+    Who replaces one by the other puts the new one there first; to look at the old one alone would show neither.
+    """
+    stem = name.removesuffix(ARCHIVE).removesuffix(NOTEBOOK)
+    return stem + NOTEBOOK, stem + ARCHIVE
 
 
 def _below(root: str, path: str) -> str | None:

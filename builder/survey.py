@@ -75,6 +75,14 @@ class Survey:
 
         return self._remember(self._names, files, file, read)
 
+    def forget(self, file: str | None = None) -> None:
+        """Look into an archive (None: into all files) again, whatever its stat says."""
+        for known in (self._bundles, self._names, self._settings):
+            if file is None:
+                known.clear()
+            else:
+                known.pop(file, None)
+
     @property
     def limits(self) -> BundleLimits:
         """The bounds that hold for archives in the source folder as for uploaded ones."""

@@ -97,7 +97,7 @@ SCHEMAS: Json = {
         message=_text("That it worked."),
         status={"const": 201},
         url=_text("The address of the upload below `/_api`."),
-        link=_text("The public address of the page, unless server.public_link_pattern is empty."),
+        link=_text("The public address of the page; drafts have none, nor has an empty server.public_link_pattern."),
     ),
     "Notebooks": _object("notebooks", notebooks={"type": "array", "items": _schema("Notebook")}),
     "Notebook": _object(

@@ -10,7 +10,7 @@ from builder.scanning import ignored
 
 NOTEBOOK_SUFFIX = ".ipynb"
 MAX_DEPTH = 16
-"""Folders a name may lie in; more are a mistake, and longer than most file systems like."""
+"""Segments of a name; more are a mistake."""
 
 _ENCODED_AGAIN = re.compile(r"%(2e|2f|5c|00|25)", re.IGNORECASE)
 
@@ -37,7 +37,7 @@ def page_path(name: str, *, is_notebook: bool) -> str:
 
 def _problem(segments: list[str], name: str) -> str | None:
     if len(segments) > MAX_DEPTH:
-        return f"is more than {MAX_DEPTH} folders deep"
+        return f"has more than {MAX_DEPTH} segments"
     if len(segments[-1].encode()) > MAX_SEGMENT - len(NOTEBOOK_SUFFIX):
         return f"is longer than {MAX_SEGMENT - len(NOTEBOOK_SUFFIX)} bytes"
     if _ENCODED_AGAIN.search(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from shim.channel import BODY
 from shim.library import ExistsError, Library, MissingError, UnusableError
 from shim.links import public_link
 from shim.names import dashboard_name, page_path
+from shim.replacing import StoreError
+from shim.server import THREADS
 from shim.shelf import ConflictError, NoDashboardError
 from shim.tokens import Tokens, require
 from shim.uploads import receive
@@ -28,8 +31,12 @@ if TYPE_CHECKING:
     from shim.channel import BodyLimit
     from shim.metrics import Metrics
 
-UPLOADS_AT_ONCE = 8
-"""More would leave no worker for readers."""
+logger = logging.getLogger("shim")
+
+READERS = 8
+"""Workers that are always left to readers."""
+AT_WORK = 8
+"""Changes that are worked on at a time."""
 UPLOADED = "Notebook successfully uploaded"
 
 _STATUS: dict[type[Exception], int] = {
@@ -40,7 +47,7 @@ _STATUS: dict[type[Exception], int] = {
     ExistsError: 412,
     UnusableError: 422,
     NotBuildingError: 503,
-    OutputError: 507,
+    StoreError: 507,
 }
 """The answer to what the library refuses; its sentence is for whoever asked."""
 
@@ -48,28 +55,29 @@ _STATUS: dict[type[Exception], int] = {
 def add_publishing_routes(app: Bottle, config: Config, library: Library, tokens: Tokens, metrics: Metrics) -> None:
     """Add the routes below `/_api` to an application in which `environ["nbfolio.client"]` says who asks."""
     limit = config.server.max_upload_mb << 20
-    uploads = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
+    room = _Room()
 
     def authorise(scope: Scope) -> None:
-        require(tokens, request.environ.get("HTTP_AUTHORIZATION"), scope)
+        request.environ["nbfolio.user"] = require(tokens, request.environ.get("HTTP_AUTHORIZATION"), scope).name
 
     @app.post("/_api/notebooks/<path:path>")  # type: ignore[untyped-decorator]
     def upload(path: str) -> HTTPResponse:
         authorise("publish")
         replace = request.environ.get("HTTP_IF_NONE_MATCH", "").strip() != "*"
-        with _answered(), _at_most(uploads), library.change() as change:
+        with _answered(), room(), library.change() as change:
             name = dashboard_name(path)
             received = receive(request.environ, change.upload, limit)
-            library.publish(name, received.kind, change, replace=replace)
+            is_shown = library.publish(name, received.kind, change, replace=replace)
         metrics.published("upload")
-        fields = {"message": UPLOADED, "status": 201, "url": f"/notebooks/{quote(path, PATH_SAFE)}"}
-        link = _link(config, page_path(name, is_notebook=received.kind == "notebook"))
+        message = UPLOADED if is_shown else f"{UPLOADED}; it is a draft and not shown"
+        fields = {"message": message, "status": 201, "url": f"/notebooks/{quote(path, PATH_SAFE)}"}
+        link = _link(config, page_path(name, is_notebook=received.kind == "notebook")) if is_shown else None
         return _json(201, fields if link is None else fields | {"link": link})
 
     @app.delete("/_api/notebooks/<path:path>")  # type: ignore[untyped-decorator]
     def delete(path: str) -> HTTPResponse:
         authorise("publish")
-        with _answered():
+        with _answered(), room():
             library.delete(dashboard_name(path))
         metrics.published("delete")
         return HTTPResponse(status=204)
@@ -77,14 +85,14 @@ def add_publishing_routes(app: Bottle, config: Config, library: Library, tokens:
     @app.get(["/_api/notebooks", "/_api/notebooks/"])  # type: ignore[untyped-decorator]
     def listing() -> HTTPResponse:
         authorise("publish")
-        with _answered():
+        with _answered(), room():
             dashboards = library.summaries()
         return _json(200, {"notebooks": [_described(config, dashboard) for dashboard in dashboards]})
 
     @app.delete(["/_api/cache", "/_api/cache/", "/_api/cache/<path:path>"])  # type: ignore[untyped-decorator]
     def clear_cache(path: str = "") -> HTTPResponse:
         authorise("cache")
-        with _answered():
+        with _answered(), room():
             library.rebuild(dashboard_name(path) if path else None)
         metrics.published("clear_cache")
         return HTTPResponse(b"OK", 200, [("Content-Type", "text/plain; charset=utf-8")])
@@ -110,16 +118,30 @@ def _answered() -> Iterator[None]:
     except tuple(_STATUS) as error:
         status = _STATUS[type(error)]
         raise HttpError(status, str(error), [("Retry-After", "5")] if status == 503 else []) from error
+    except OutputError as error:
+        logger.error("The site cannot be written: %s", error)
+        raise HttpError(
+            507, "The site cannot be written, so nothing was changed; the server's log says why."
+        ) from error
 
 
-@contextmanager
-def _at_most(uploads: threading.BoundedSemaphore) -> Iterator[None]:
-    if not uploads.acquire(timeout=30):
-        raise HttpError(503, "Too many uploads at a time; try again in a moment.", [("Retry-After", "5")])
-    try:
-        yield
-    finally:
-        uploads.release()
+class _Room:
+    """Keeps workers free for readers: a bounded number of changes is taken on, and fewer are worked on at a time."""
+
+    def __init__(self) -> None:
+        self._taken = threading.BoundedSemaphore(THREADS - READERS)
+        self._at_work = threading.BoundedSemaphore(AT_WORK)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Room for one change. Raises HttpError 503 when there is none."""
+        if not self._taken.acquire(blocking=False):
+            raise HttpError(503, "Too many changes at a time; try again in a moment.", [("Retry-After", "5")])
+        try:
+            with self._at_work:
+                yield
+        finally:
+            self._taken.release()
 
 
 def _link(config: Config, page: str) -> str | None:

@@ -12,20 +12,26 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from builder.errors import OutputError
 
 STAGING = ".nbfolio-uploads"
 """Hidden, so neither scanned nor published."""
 
+REPLACED = "replaced"
+"""The name in the folder of a change of what was at its target before."""
 KEPT = "kept-"
 """What the folders of changes begin with that nobody but a person may remove."""
 
-Identity = tuple[int, int]
-"""What tells that a file or folder is still the same one: inode and modification time in nanoseconds."""
+
+class StoreError(OutputError):
+    """Raised when the source folder cannot be changed; its sentence names no path of the machine."""
 
 
 class Change:
@@ -36,13 +42,12 @@ class Change:
         self._folder = folder
         self.upload = folder / "upload"
         """Where the new file is written before it takes its place."""
-        self._target: tuple[Path, int] | None = None
-        self._replaced: Path | None = None
+        self._target: tuple[Path, str | None] | None = None
         self._moved: list[tuple[Path, Path]] = []
         self._made: list[Path] = []
 
     def apply(self, target: str | None, others: Sequence[str]) -> None:
-        """Put the upload at `target`, then take `others` (files or folders) away; OutputError: nothing was changed.
+        """Put the upload at `target`, then take `others` (files or folders) away; StoreError: nothing was changed.
 
         All are relative to the source folder.
         """
@@ -55,12 +60,12 @@ class Change:
                 self._take_away(self._root / other, self._folder / f"old-{number}")
         except OSError as error:
             self.undo()
-            raise OutputError(f"The notebooks cannot be changed: {_reason(error)}") from error
+            raise StoreError(f"The notebooks cannot be changed: {_reason(error)}") from error
 
     def undo(self) -> None:
         """Bring everything back; what somebody else has put there meanwhile is left alone.
 
-        OutputError when that cannot be done: the files stay in the staging folder then, for somebody to look after.
+        StoreError when that cannot be done: the files stay in the staging folder then, for somebody to look after.
         """
         try:
             self._undo()
@@ -68,35 +73,38 @@ class Change:
             kept = self._folder.with_name(f"{KEPT}{self._folder.name}")
             with suppress(OSError):
                 os.rename(self._folder, kept)
-            raise OutputError(f"What was replaced cannot be put back ({_reason(error)}); it lies in {kept}.") from error
+            raise StoreError(
+                f"What was replaced cannot be put back ({_reason(error)}); it lies in {STAGING}/{kept.name}."
+            ) from error
 
     def _undo(self) -> None:
-        for path, old in reversed(self._moved):
-            _restore(old, path)
+        undo = _Undo(
+            [(self._relative(path), old.name) for path, old in reversed(self._moved)],
+            (self._relative(self._target[0]), self._target[1]) if self._target else None,
+        )
+        journal = self._folder / "journal"
+        if journal.exists():
+            try:
+                _write_json(journal, {"undo": undo})
+            except OSError:  # a full disk, which may be why; without a journal nothing more is taken away
+                journal.unlink()
+        undo.do(self._root, self._folder)
         self._moved.clear()
-        # What is back must not be taken away by `recover` once the new file has gone.
-        (self._folder / "journal").unlink(missing_ok=True)
-        if self._target:
-            path, inode = self._target
-            if _inode(path) == inode:
-                if self._replaced:
-                    os.replace(self._replaced, path)
-                else:
-                    path.unlink()
-            self._target = None
+        self._target = None
         for made in reversed(self._made):
             with suppress(OSError):
                 made.rmdir()
         self._made.clear()
 
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
     def _place(self, path: Path) -> None:
         self._make_folders(path.parent)
-        inode = os.stat(self.upload).st_ino
-        old = self._folder / "replaced"
-        if _keep_beside(path, old):
-            self._replaced = old
+        identity = _identity(self.upload)
+        _keep_beside(path, self._folder / REPLACED)
         os.replace(self.upload, path)
-        self._target = path, inode
+        self._target = path, identity
         _sync(path.parent)
 
     def _make_folders(self, folder: Path) -> None:
@@ -117,13 +125,27 @@ class Change:
 
     def _write_journal(self, target: str | None, others: Sequence[str]) -> None:
         known = {other: identity for other in others if (identity := _identity(self._root / other))}
-        temporary = self._folder / "journal.new"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump({"target": target, "others": known}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._folder / "journal")
-        _sync(self._folder)
+        _write_json(self._folder / "journal", {"target": target, "others": known})
+
+
+class _Undo(NamedTuple):
+    """What it takes to undo a change; doing it twice is as good as once."""
+
+    moved: Sequence[tuple[str, str]]
+    """Where something was, and its name in the change's folder."""
+    target: tuple[str, str | None] | None
+    """Where the new file was put, and its identity: an inode alone may be somebody else's by now."""
+
+    def do(self, root: Path, folder: Path) -> None:
+        for path, old in self.moved:
+            _restore(folder / old, root / path)
+        if self.target:
+            path, identity = self.target
+            if _identity(root / path) == identity:
+                try:
+                    os.replace(folder / REPLACED, root / path)
+                except FileNotFoundError:  # there was none before
+                    (root / path).unlink()
 
 
 class Staging:
@@ -140,7 +162,7 @@ class Staging:
             folder = self._new_folder()
             lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise OutputError(f"The notebooks cannot be changed: {_reason(error)}") from error
+            raise StoreError(f"The notebooks cannot be changed: {_reason(error)}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield Change(self._root, folder)
@@ -191,54 +213,72 @@ class Staging:
 
     def _finish(self, folder: Path) -> None:
         """What was placed is whole, so the rest of its change is done; what still waits for its place goes."""
-        try:
-            journal = json.loads((folder / "journal").read_bytes())
-            target, others = journal["target"], dict(journal["others"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        if target and (folder / "upload").exists():
-            return
+        journal = _read_json(folder / "journal")
+        match journal:
+            case {"undo": [list(moved), target]}:
+                _Undo(moved, target).do(self._root, folder)
+            case {"target": str() | None as target, "others": dict(others)}:
+                if not target or not (folder / "upload").exists():
+                    self._take_away_late(folder, others)
+
+    def _take_away_late(self, folder: Path, others: Mapping[str, object]) -> None:
         for number, (other, identity) in enumerate(others.items()):
             path = self._root / other
             # What has the name now may be new: only what was there then is taken away.
-            if _identity(path) == tuple(identity):
+            if _identity(path) == identity:
                 os.rename(path, folder / f"late-{number}")
 
 
-def _keep_beside(path: Path, old: Path) -> bool:
-    """Keep the file `path` under a second name; False when there is none."""
+def _keep_beside(path: Path, old: Path) -> None:
+    """Keep the file `path`, if there is one, under a second name."""
     try:
         os.link(path, old, follow_symlinks=False)
     except FileNotFoundError:
-        return False
+        return
     except OSError:  # a file system without hard links
         shutil.copy2(path, old, follow_symlinks=False)
-    return True
 
 
 def _restore(old: Path, path: Path) -> None:
     """Put a file or folder back unless its place is taken."""
     try:
         os.link(old, path, follow_symlinks=False)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         return
     except OSError:  # a folder, or a file system without hard links
         if not os.path.lexists(path):
             os.rename(old, path)
 
 
-def _identity(path: Path) -> Identity | None:
+def _identity(path: Path) -> str | None:
+    """What tells that a file, or a folder with all that is in it, is still the same one."""
     try:
         found = os.lstat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    own = f"{found.st_ino} {found.st_mtime_ns}"
+    if not stat.S_ISDIR(found.st_mode):
+        return own
+    with os.scandir(path) as entries:
+        inner = sorted(f"{entry.name} {_identity(path / entry.name)}" for entry in entries)
+    return sha256(os.fsencode("\n".join([own, *inner]))).hexdigest()
 
 
-def _inode(path: Path) -> int | None:
+def _write_json(path: Path, content: object) -> None:
+    """Replace a file in one step, for good."""
+    temporary = path.with_suffix(".new")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def _read_json(path: Path) -> object:
     try:
-        return os.lstat(path).st_ino
-    except OSError:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
         return None
 
 

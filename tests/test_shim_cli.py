@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from argon2 import PasswordHasher
 
 from builder.config import load_config
 from builder.errors import ConfigError
@@ -355,3 +356,39 @@ def test_a_mistake_of_ours_in_the_builder_is_logged_and_not_ready(
         builder._thread.join(60)
     assert not builder.ready.is_set()
     assert "what a pity" in caplog.text
+
+
+# Logins of a running program
+
+
+def ask(address: str, path: str, cookie: str = "", body: str | None = None) -> tuple[int, list[str]]:
+    """Status and new cookies."""
+    parts = urlsplit(address)
+    connection = HTTPConnection(parts.hostname or "", parts.port or 0, timeout=60)
+    headers = {"Cookie": cookie} if cookie else {}
+    if body is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    connection.request("GET" if body is None else "POST", path, body, headers)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, [value.partition(";")[0] for name, value in answer.getheaders() if name == "Set-Cookie"]
+
+
+def test_a_login_outlives_a_restart_and_ends_with_its_logout(site: Path) -> None:
+    password = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
+    (site / "site.toml").write_text(f"[[auth.user]]\nname = 'ada'\npassword_hash = '{password}'\n")
+    (site / "site.toml").chmod(0o600)
+    with serving(str(site), "--no-build") as (_, address):
+        assert ask(address, "/")[0] == 401
+        assert ask(address, "/login", body="username=ada&password=wrong")[0] == 401
+        status, cookies = ask(address, "/login", body="username=ada&password=secret")
+        assert status == 302
+        cookie = "; ".join(cookies)
+        assert ask(address, "/", cookie)[0] == 200
+    with serving(str(site), "--no-build") as (_, address):
+        assert ask(address, "/", cookie)[0] == 200
+        assert ask(address, "/logout", cookie, "")[0] == 204
+        assert ask(address, "/", cookie)[0] == 401
+    assert (site / ".nbfolio").stat().st_mode & 0o777 == 0o700
+    assert (site / ".nbfolio/state.db").stat().st_mode & 0o777 == 0o600
