@@ -18,8 +18,9 @@ from builder.errors import NbfolioError
 from builder.scanning import ARCHIVE, NOTEBOOK
 from shim.background import Publisher
 from shim.names import page_path
-from shim.replacing import Change, Staging
+from shim.replacing import Change
 from shim.shelf import INDEX, Kind, Shelf, file_of
+from shim.staging import Staging
 
 if TYPE_CHECKING:
     from builder.report import Summary

@@ -7,22 +7,17 @@ its place, what it replaces waits there until the change is final, and a journal
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
-import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from builder.errors import OutputError
-
-STAGING = ".nbfolio-uploads"
-"""Hidden, so neither scanned nor published."""
 
 REPLACED = "replaced"
 """The name in the folder of a change of what was at its target before."""
@@ -60,7 +55,7 @@ class Change:
                 self._take_away(self._root / other, self._folder / f"old-{number}")
         except OSError as error:
             self.undo()
-            raise StoreError(f"The notebooks cannot be changed: {_reason(error)}") from error
+            raise StoreError(f"The notebooks cannot be changed: {reason(error)}") from error
 
     def undo(self) -> None:
         """Bring everything back; what somebody else has put there meanwhile is left alone.
@@ -74,7 +69,7 @@ class Change:
             with suppress(OSError):
                 os.rename(self._folder, kept)
             raise StoreError(
-                f"What was replaced cannot be put back ({_reason(error)}); it lies in {STAGING}/{kept.name}."
+                f"What was replaced cannot be put back ({reason(error)}); it lies in {kept.parent.name}/{kept.name}."
             ) from error
 
     def _undo(self) -> None:
@@ -148,85 +143,22 @@ class _Undo(NamedTuple):
                     (root / path).unlink()
 
 
-class Staging:
-    """The staging folder below one source folder; several programs may use it at a time."""
+def finish(root: Path, folder: Path) -> None:
+    """Finish or take back the change of a program that was killed; what was placed is whole, what waits goes."""
+    match _read_json(folder / "journal"):
+        case {"undo": [list(moved), target]}:
+            _Undo(moved, target).do(root, folder)
+        case {"target": str() | None as target, "others": dict(others)}:
+            if not target or not (folder / "upload").exists():
+                _take_away_late(root, folder, others)
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._folder = root / STAGING
 
-    @contextmanager
-    def change(self) -> Iterator[Change]:
-        """A change of the source folder; afterwards nothing of it is left in the staging folder."""
-        try:
-            folder = self._new_folder()
-            lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"The notebooks cannot be changed: {_reason(error)}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Change(self._root, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
-            with suppress(OSError):
-                self._folder.rmdir()
-
-    def _new_folder(self) -> Path:
-        """A folder for one change; whoever ends another change at the same time may take the empty one above away."""
-        folder = self._folder / secrets.token_hex(8)
-        for _ in range(100):
-            with suppress(FileExistsError):
-                self._folder.mkdir(mode=0o700)
-            with suppress(FileNotFoundError):
-                folder.mkdir(mode=0o700)
-                return folder
-        raise FileNotFoundError(errno.ENOENT, "", str(folder))
-
-    def recover(self) -> None:
-        """Finish or take back changes of programs that were killed, and remove what they left."""
-        try:
-            left = [
-                path
-                for path in self._folder.iterdir()
-                if not path.name.startswith(KEPT) and path.is_dir() and not path.is_symlink()
-            ]
-        except OSError:
-            return
-        for folder in left:
-            with suppress(OSError):
-                self._recover(folder)
-        with suppress(OSError):
-            self._folder.rmdir()
-
-    def _recover(self, folder: Path) -> None:
-        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return  # somebody is at work
-            self._finish(folder)
-            shutil.rmtree(folder)
-        finally:
-            os.close(lock)
-
-    def _finish(self, folder: Path) -> None:
-        """What was placed is whole, so the rest of its change is done; what still waits for its place goes."""
-        journal = _read_json(folder / "journal")
-        match journal:
-            case {"undo": [list(moved), target]}:
-                _Undo(moved, target).do(self._root, folder)
-            case {"target": str() | None as target, "others": dict(others)}:
-                if not target or not (folder / "upload").exists():
-                    self._take_away_late(folder, others)
-
-    def _take_away_late(self, folder: Path, others: Mapping[str, object]) -> None:
-        for number, (other, identity) in enumerate(others.items()):
-            path = self._root / other
-            # What has the name now may be new: only what was there then is taken away.
-            if _identity(path) == identity:
-                os.rename(path, folder / f"late-{number}")
+def _take_away_late(root: Path, folder: Path, others: Mapping[str, object]) -> None:
+    for number, (other, identity) in enumerate(others.items()):
+        path = root / other
+        # What has the name now may be new: only what was there then is taken away.
+        if _identity(path) == identity:
+            os.rename(path, folder / f"late-{number}")
 
 
 def _keep_beside(path: Path, old: Path) -> None:
@@ -292,7 +224,8 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Why the source folder cannot be changed, as the end of a sentence without paths."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "there is no space left for them."
     return f"{os.strerror(error.errno or 0)}."

@@ -33,8 +33,8 @@ from shim.logs import JsonLines, log_request
 from shim.metrics import METRICS, Metrics
 from shim.names import MAX_DEPTH
 from shim.publishing import AT_WORK, READERS
-from shim.replacing import STAGING
 from shim.server import THREADS
+from shim.staging import STAGING
 from shim.startup import startup_problems
 from shim.state import FILE as STATE_FILE
 from shim.state import State

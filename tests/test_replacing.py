@@ -13,7 +13,8 @@ import pytest
 from making import write
 
 from builder.errors import OutputError
-from shim.replacing import KEPT, STAGING, Staging
+from shim.replacing import KEPT
+from shim.staging import STAGING, Staging
 
 MOST_STEPS = 80
 KILLED = 77

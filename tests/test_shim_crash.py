@@ -40,7 +40,7 @@ from versions import (
     version,
 )  # fmt: skip
 
-from shim.replacing import STAGING, Staging
+from shim.staging import STAGING, Staging
 
 ROUNDS = int(os.environ.get("ROUNDS", "12"))
 SEED = 20_262

@@ -46,7 +46,7 @@ from versions import (
     version,
 )  # fmt: skip
 
-from shim.replacing import STAGING
+from shim.staging import STAGING
 
 SECONDS = float(os.environ.get("STORM_SECONDS", "8"))
 SEED = 20_261
