@@ -25,6 +25,7 @@ __all__ = ["Bundle", "BundleLimits", "is_bundle", "open_bundle"]
 DEFAULT_LIMITS = BundleLimits()
 
 _CHUNK = 256 * 1024
+_MAGIC = b"PK"
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 """What zipfile raises for archives that are damaged or use features it lacks."""
 
@@ -99,6 +100,9 @@ def open_bundle(path: Path, limits: BundleLimits = DEFAULT_LIMITS) -> Bundle:
         if size > limits.max_packed:
             raise NotebookError(f"The ZIP has {size} bytes, more than the {limits.max_packed} allowed.")
         directory = find_directory(file, size)
+        file.seek(0)
+        if file.read(2) != _MAGIC:
+            raise NotebookError("The ZIP has bytes before its start, or it is damaged: pack it again.")
         for count, _ in enumerate(entry_names(file, directory), 1):
             if count > limits.max_entries:
                 raise NotebookError(f"The ZIP has more than the {limits.max_entries} entries allowed.")
@@ -119,7 +123,7 @@ def is_bundle(path: Path) -> bool:
     try:
         with _open(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if size and file.read(2) != b"PK":
+            if size and file.read(2) != _MAGIC:
                 return False
             names = entry_names(file, find_directory(file, size))
             return any(name.removeprefix(b"./") == INDEX.encode() for name in names)

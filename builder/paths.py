@@ -112,10 +112,15 @@ def contained(root: Path, relative: str) -> Path:
     """
     top = os.path.realpath(root)
     try:
+        # Behind a link that leads to itself nothing is looked up, so it must be said here.
+        if b"\0" in os.fsencode(relative):
+            raise ValueError("embedded null byte")
         real = os.path.realpath(os.path.join(top, relative))
+        # There `..` is taken off the text, too, and what is left may be a link that was never followed.
+        settled = os.path.realpath(real) == real
     except ValueError as error:
         raise UnsafePathError(f"The path {shown(relative)} cannot name a file.") from error
-    if real != top and not real.startswith(os.path.join(top, "")):
+    if not settled or (real != top and not real.startswith(os.path.join(top, ""))):
         raise UnsafePathError(f"The path {shown(relative)} leads out of its folder.")
     return type(root)(real)
 

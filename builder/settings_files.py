@@ -10,11 +10,14 @@ from typing import Any
 from msgspec import structs
 
 from builder.errors import ConfigError
+from builder.paths import escaped
 from builder.settings import Record, Token, is_secret
 from builder.values import element, short
 
 MAX_BYTES = 1 << 20
 """The longest settings file or secret file that is read."""
+MAX_REASON = 200
+"""Characters of what is wrong with a file as TOML."""
 
 
 def read_toml(file: Path, place: str) -> dict[str, Any]:
@@ -25,7 +28,9 @@ def read_toml(file: Path, place: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a value is too deep or too long"
+        why = escaped(str(error)) if isinstance(error, tomllib.TOMLDecodeError) else "a value is too deep or too long"
+        if len(why) > MAX_REASON:  # it may name a key as long as the file; line and column come last
+            why = f"{why[: MAX_REASON // 2]}...{why[-MAX_REASON // 2 :]}"
         raise ConfigError(f"{place}: not valid TOML: {why}") from None
 
 
@@ -57,7 +62,7 @@ def with_secrets(record: Record, place: str, home: Path) -> Record:
     for setting in structs.fields(record):
         name, value = setting.name, getattr(record, setting.name)
         if element(setting):
-            changes[name] = tuple(with_secrets(item, f'{place} {name} "{item.name}":', home) for item in value)
+            changes[name] = tuple(with_secrets(item, f'{place} {name} "{short(item.name)}":', home) for item in value)
         elif is_secret(setting) and (file := getattr(record, f"{name}_file")):
             if value:
                 raise ConfigError(f"{place} both {name} and {name}_file are given; keep one of them")

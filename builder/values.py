@@ -16,7 +16,7 @@ from builder.settings import SECTIONS, Record, help_text, is_secret, notes
 R = TypeVar("R", bound=Record)
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 LONGEST = 60
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def settings_of(cls: type[Record]) -> dict[str, structs.FieldInfo]:
@@ -147,7 +147,7 @@ def _read_list(text: str, *, tables: bool) -> object:
 
         try:
             return msgspec.json.decode(text) if text else []
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
             pass
         try:
             return tomllib.loads(f"x = {text}")["x"]
@@ -164,7 +164,10 @@ def _refuse_control_characters(value: object) -> None:
 
 
 def _complaint(setting: structs.FieldInfo, value: object, place: str, wanted: str) -> str:
-    shown = "" if is_secret(setting) else f" = {short(_toml(value))}"
+    try:
+        shown = "" if is_secret(setting) else f" = {short(_toml(value))}"
+    except (ValueError, RecursionError):  # thousands of digits, or lists in lists in lists
+        shown = ""
     return f"{place}{shown}: expected {wanted}"
 
 
@@ -174,6 +177,8 @@ def _toml(value: object) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, Mapping):  # no setting is one; a table in the wrong place may hold a secret
+        return "{...}"
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else str(value)
 
 

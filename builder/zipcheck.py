@@ -108,6 +108,8 @@ def check_entries(infos: list[ZipInfo], directory: Directory, limits: BundleLimi
             entries[name] = info
     if INDEX not in entries:
         raise NotebookError(_no_index(entries, tree))
+    if entries[INDEX].file_size > limits.max_packed:
+        raise NotebookError(f"The {INDEX} in the ZIP has more than the {limits.max_packed} bytes allowed.")
     return entries
 
 

@@ -40,6 +40,7 @@ class Accounts:
         self._decoy = _decoy(list(self._hashes.values()))
         self._hasher = PasswordHasher()
         self._turns = BoundedSemaphore(at_once)
+        self._waiting = BoundedSemaphore(3 * at_once)
         self._patience = patience
 
     def __bool__(self) -> bool:
@@ -51,6 +52,14 @@ class Accounts:
         if not 0 < len(data) <= LONGEST_PASSWORD:
             return False
         known = self._hashes.get(self._digest(name))
+        if not self._waiting.acquire(blocking=False):
+            raise BusyError("Too many people are logging in. Try again in a moment.")
+        try:
+            return self._verified(known, data)
+        finally:
+            self._waiting.release()
+
+    def _verified(self, known: str | None, data: bytes) -> bool:
         if not self._turns.acquire(timeout=self._patience):
             raise BusyError("Too many people are logging in. Try again in a moment.")
         try:

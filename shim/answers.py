@@ -10,6 +10,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from bottle import HTTPResponse  # type: ignore[import-untyped]
+
 from shim.headers import wants_html
 
 if TYPE_CHECKING:
@@ -20,13 +22,19 @@ if TYPE_CHECKING:
 PATH_SAFE = "/~!$&'()*+,;=:@"
 """Characters beside letters and digits that stand for themselves in the path of a URL."""
 _QUERY_SAFE = PATH_SAFE + "?%[]"
-CLOSED: Headers = [
+UNFRAMED: Headers = [
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "strict-origin-when-cross-origin"),
     ("Content-Security-Policy", "frame-ancestors 'none'"),
-    ("Cache-Control", "no-store"),
 ]
+"""What goes with redirects."""
+CLOSED: Headers = [*UNFRAMED, ("Cache-Control", "no-store")]
 """What goes with every answer that is no file: nobody may frame or keep it."""
+
+
+BEARER: Headers = [("WWW-Authenticate", 'Bearer realm="nbfolio"')]
+COOKIE: Headers = [("WWW-Authenticate", 'Cookie realm="nbfolio"')]
+"""Every 401 has to name a way to authenticate; there is no registered one for a login by form."""
 
 
 class HttpError(Exception):
@@ -53,10 +61,16 @@ def send_error(
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
+def json_answer(status: int, fields: object, headers: Headers | None = None) -> HTTPResponse:
+    """The answer of a route with a JSON body."""
+    body = json.dumps(fields).encode()
+    return HTTPResponse(body, status, [("Content-Type", "application/json"), *(headers or [])])
+
+
 def send_redirect(start_response: StartResponse, permanent: bool, location: str) -> Iterable[bytes]:
     """Answer with a redirect to a path-absolute URL; browsers ask again before they follow it a second time."""
     status = HTTPStatus.MOVED_PERMANENTLY if permanent else HTTPStatus.FOUND
-    headers = [("Location", location), ("Cache-Control", "no-cache")]
+    headers = [*UNFRAMED, ("Location", location), ("Cache-Control", "no-cache")]
     start_response(_line(status), [*headers, ("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0")])
     return []
 

@@ -10,7 +10,7 @@ from bottle import Bottle  # type: ignore[import-untyped]
 from builder.config import Config
 from shim.background import Publisher
 from shim.front import Front, Moved
-from shim.identity import Logins
+from shim.identity import Logins, wants_logins
 from shim.library import Library
 from shim.metrics import Metrics
 from shim.operations import add_operation_routes
@@ -50,11 +50,6 @@ def parts_of(config: Config, build: Publisher, metrics: Metrics, state: State | 
     return Parts(config, published_files(config), build, library, tokens, logins, metrics)
 
 
-def wants_logins(config: Config) -> bool:
-    """Whether the settings ask readers to log in."""
-    return bool(config.auth.user or config.auth.user_header)
-
-
 def published_files(config: Config) -> StaticFiles:
     """The handler for the output folder, with the headers that go with every page."""
     ancestors = " ".join(config.server.frame_ancestors) or "'none'"
@@ -86,7 +81,7 @@ def routes(parts: Parts) -> Bottle:
 
         add_login_routes(app, parts.logins, parts.config, parts.metrics.login)
 
-    @app.get("/<path:re:(?!_api(/|$)).+>")  # type: ignore[untyped-decorator]
+    @app.get(r"/<path:re:(?!_api(/|$))[\s\S]+>")  # type: ignore[untyped-decorator]
     def page(path: str) -> NoReturn:
         if redirect := legacy(path, parts.files, presentation=parts.config.server.presentation_mode):
             raise Moved(redirect)

@@ -31,7 +31,7 @@ is then the answer. Runs between all other connections, so it must be quick and 
 
 BODY = 1 << 20
 """Bytes of a body where nobody allows more."""
-HEAD_SECONDS = 30.0
+HEAD_SECONDS = 15.0
 """Seconds from the first byte of a request to the end of its head."""
 BODY_SECONDS = 60.0
 """Seconds that a body gets whatever its size; a large one has to come at `BODY_PACE` on average."""
@@ -80,6 +80,12 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.completed = True
             # What follows belongs to the refused body; it must not be taken for another request.
             consumed = len(data)
+        elif self.completed and consumed < len(data):
+            # Workers must not wait for a client to read one answer before they give it the next: one request at a
+            # time, and whoever sent more sends the rest again on another connection.
+            if data[consumed:].strip():
+                self.headers["CONNECTION"] = "close"
+            consumed = len(data)
         if self.completed:
             # Waitress would say "continue" to what it refuses, and then wait for it.
             self.expect_continue = False
@@ -94,6 +100,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("not valid HTTP") from None
         if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise ParsingError("two lengths")
+        if not self.chunked and "TRANSFER_ENCODING" in self.headers:
+            raise ParsingError("chunks in a version without")
         if self.chunked or self.content_length:
             path = f"/{self.path.lstrip('/')}" if self.path.startswith("/") else self.path
             try:

@@ -68,8 +68,9 @@ def command(
 def serve(config: Config, *, build: bool) -> None:
     """Serve a site until SIGINT or SIGTERM. Raises ListenError when the address cannot be had."""
     # Imported here: --help and wrong settings are answered without the server's libraries.
-    from shim.app import create_app, parts_of, wants_logins
+    from shim.app import create_app, parts_of
     from shim.background import Announcer, BackgroundBuilder, Finished
+    from shim.identity import wants_logins
     from shim.metrics import Metrics
     from shim.publishing import body_limit
     from shim.server import Server

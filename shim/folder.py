@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from email.utils import formatdate
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,7 +71,7 @@ class Document:
     def __init__(self, name: str, stamp: Stamp) -> None:
         kind, text = media_type(name)
         # Not the time of modification: programs that copy files set it.
-        key = f"{stamp.changed_ns:x}-{stamp.size:x}-{stamp.inode:x}"
+        key = blake2b(f"{stamp.changed_ns} {stamp.size} {stamp.inode}".encode(), digest_size=12).hexdigest()
         self.stamp = stamp
         self.size = stamp.size
         self.modified = stamp.modified_ns // 1_000_000_000

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bottle import Bottle, HTTPError  # type: ignore[import-untyped]
 
-from shim.answers import CLOSED, HttpError, location, send_error, send_redirect
+from shim.answers import CLOSED, COOKIE, HttpError, location, send_error, send_redirect
 from shim.client import Proxies
 from shim.headers import wants_html
 from shim.logs import log_request
@@ -45,6 +45,8 @@ KINDS: dict[str, Kind] = {
     "openapi.json": "operation",
 }
 """What the first segment of a path says about a request."""
+SINGLE = frozenset({"login", "logout", "healthz", "readyz", "metrics", "openapi.json"})
+"""Routes that stand alone; what lies below their names is short addresses of pages."""
 OPEN_KINDS = frozenset({"assets", "api", "login", "operation"})
 """Open to people who are not logged in: the rest of the API asks for a token, and the rest shows no notebook."""
 OPEN_FILES = frozenset({"robots.txt", "favicon.ico"})
@@ -125,7 +127,8 @@ class Front:
         environ = call.environ
         self._check_sender(environ)
         path = self._path(environ)
-        kind = environ["nbfolio.kind"] = KINDS.get(path.partition("/")[0], "other")
+        first, _, rest = path.partition("/")
+        kind = environ["nbfolio.kind"] = "other" if rest and first in SINGLE else KINDS.get(first, "other")
         if self._logins and kind not in OPEN_KINDS and path not in OPEN_FILES:
             self._check_login(environ, self._logins)
         if is_static(path):
@@ -190,7 +193,7 @@ class Front:
         raise HttpError(
             401,
             "Log in to read this site.",
-            [("WWW-Authenticate", f'Cookie realm="nbfolio", form-action="{self._base_path}/login"')],
+            COOKIE,
         )
 
     def _static(self, call: _Call, path: str) -> Iterable[bytes]:

@@ -53,6 +53,11 @@ class SessionCookie:
         return None
 
 
+def wants_logins(config: Config) -> bool:
+    """Whether the settings ask readers to log in; if not, everybody may read."""
+    return bool(config.auth.user or config.auth.user_header)
+
+
 @dataclass(frozen=True)
 class Logins:
     """Everything about logins of one site; `open` makes it."""
@@ -65,11 +70,9 @@ class Logins:
     """Asked in this order."""
 
     @classmethod
-    def open(cls, config: Config, state: State) -> Logins | None:
-        """The logins that the settings ask for; None when everybody may read."""
+    def open(cls, config: Config, state: State) -> Logins:
+        """The logins that the settings ask for; see `wants_logins`."""
         auth = config.auth
-        if not auth.user and not auth.user_header:
-            return None
         longest = auth.session_max_hours * HOUR
         accounts = Accounts(auth.user)
         sessions = Sessions(state, auth.session_idle_hours * HOUR, longest)

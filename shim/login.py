@@ -16,9 +16,9 @@ from bottle import Bottle, HTTPResponse, request  # type: ignore[import-untyped]
 
 from builder.fingerprint import theme_of
 from shim.accounts import BusyError
-from shim.answers import HttpError
+from shim.answers import COOKIE, HttpError, json_answer
 from shim.headers import wants_html
-from shim.targets import asked_target, login_location, return_target
+from shim.targets import asked_target, return_target
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -28,13 +28,9 @@ if TYPE_CHECKING:
     from shim.identity import Logins
     from shim.static import Headers
 
-__all__ = ["add_login_routes", "login_location"]
-
 logger = logging.getLogger("shim.login")
 
 LONGEST_BODY = 16 << 10
-CHALLENGE: Headers = [("WWW-Authenticate", 'Cookie realm="nbfolio"')]
-"""Every 401 has to name a way to authenticate; there is no registered one for a form."""
 WRONG = "The user name or the password is wrong."
 
 
@@ -72,7 +68,7 @@ def _add_login(app: Bottle, logins: Logins, pages: _Pages, base_path: str, tried
         tried(True)
         _end_sessions(logins)
         cookies = logins.cookies.begin(_client(), session_id, attempt.name)
-        return _redirect(target, cookies) if attempt.is_form else _json({"user": attempt.name}, cookies)
+        return _redirect(target, cookies) if attempt.is_form else json_answer(200, {"user": attempt.name}, cookies)
 
 
 def _add_logout(app: Bottle, logins: Logins, pages: _Pages, root: str) -> None:
@@ -100,7 +96,7 @@ def _end_sessions(logins: Logins) -> None:
 def admit(logins: Logins, address: str, name: str, password: str) -> str:
     """The id of a new session. Raises HttpError: 401, 429 after too many failures, 503 when it cannot be said now."""
     if not name or not password:
-        raise HttpError(401, WRONG, CHALLENGE)
+        raise HttpError(401, WRONG, COOKIE)
     if seconds := logins.throttle.blocked(address, name):
         minutes = math.ceil(seconds / 60)
         wait = "a minute" if minutes == 1 else f"{minutes} minutes"
@@ -116,7 +112,7 @@ def admit(logins: Logins, address: str, name: str, password: str) -> str:
     if not right or fingerprint is None:
         # A name that nobody has may be a password in the wrong field.
         logger.info("A login from %s as %s failed.", address, "nobody known" if fingerprint is None else repr(name))
-        raise HttpError(401, WRONG, CHALLENGE)
+        raise HttpError(401, WRONG, COOKIE)
     logins.throttle.succeeded(address, name)
     logger.info("%r logged in from %s.", name, address)
     return logins.sessions.start(name, fingerprint)
@@ -214,7 +210,3 @@ def _redirect(target: str, headers: Headers | None = None) -> HTTPResponse:
 
 def _html(body: bytes, status: int, headers: Headers) -> HTTPResponse:
     return HTTPResponse(body, int(status), [("Content-Type", "text/html; charset=utf-8"), *headers])
-
-
-def _json(fields: dict[str, str], headers: Headers) -> HTTPResponse:
-    return HTTPResponse(json.dumps(fields).encode(), 200, [("Content-Type", "application/json"), *headers])

@@ -6,7 +6,7 @@ import re
 
 from builder.errors import UnsafePathError
 from builder.paths import MAX_SEGMENT, safe_relative, shown
-from builder.scanning import ignored
+from builder.scanning import SETTINGS_FILES, ignored
 
 NOTEBOOK_SUFFIX = ".ipynb"
 MAX_DEPTH = 16
@@ -44,6 +44,8 @@ def _problem(segments: list[str], name: str) -> str | None:
         return "is percent-encoded twice"
     if any(segment.lower() == "index.html" for segment in segments):
         return "has a segment index.html, where pages are written"
+    if any(segment.lower() in SETTINGS_FILES for segment in segments[:-1]):
+        return "has a folder called like a file of settings"
     if any(segment != segment.strip() for segment in segments):
         return "has blanks at the beginning or the end of a segment"
     left_out = next((segment for segment in segments if ignored(segment)), None)

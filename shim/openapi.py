@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from builder import __version__
 from shim import interface
+from shim.identity import wants_logins
 from shim.interface import Access, Answer, Content, Json, Operation
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Access:
 
     def __init__(self, config: Config) -> None:
         auth = config.auth
-        self.by_login = bool(auth.user or auth.user_header)
+        self.by_login = wants_logins(config)
         self._passwords = bool(auth.user)
         self._tokens = bool(auth.api_token or auth.token)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from bottle import Bottle, HTTPResponse, request  # type: ignore[import-untyped]
 
-from shim.answers import HttpError
+from shim.answers import BEARER, HttpError, json_answer
 from shim.metrics import CONTENT_TYPE
 from shim.openapi import description
+from shim.startup import is_loopback
 
 if TYPE_CHECKING:
     from builder.config import Config
@@ -34,13 +34,13 @@ def add_operation_routes(
 
     @app.get(["/healthz", "/healthz/"])  # type: ignore[untyped-decorator]
     def healthz() -> HTTPResponse:
-        return _json({"status": "ok"})
+        return json_answer(200, {"status": "ok"})
 
     @app.get(["/readyz", "/readyz/"])  # type: ignore[untyped-decorator]
     def readyz() -> HTTPResponse:
         if not build.ready.is_set():
             raise building()
-        return _json({"status": "ready"})
+        return json_answer(200, {"status": "ready"})
 
     @app.get(["/metrics", "/metrics/"])  # type: ignore[untyped-decorator]
     def show_metrics() -> HTTPResponse:
@@ -61,23 +61,9 @@ def building() -> HttpError:
 def _check_access(tokens: Tokens) -> Callable[[], None]:
     def check() -> None:
         client: Client = request.environ["nbfolio.client"]
-        if client.is_direct and _is_loopback(client.address):
+        if client.is_direct and is_loopback(client.address):
             return
         if tokens.grant(request.environ.get("HTTP_AUTHORIZATION")) is None:
-            raise HttpError(
-                401, "This is shown to this machine itself and to whoever has a token.",
-                [("WWW-Authenticate", 'Bearer realm="nbfolio"')],
-            )  # fmt: skip
+            raise HttpError(401, "This is shown to this machine itself and to whoever has a token.", BEARER)
 
     return check
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
-def _json(fields: object) -> HTTPResponse:
-    return HTTPResponse(json.dumps(fields).encode(), 200, [("Content-Type", "application/json")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from urllib.parse import quote
 from bottle import Bottle, HTTPResponse, request  # type: ignore[import-untyped]
 
 from builder.errors import OutputError, UnsafePathError
-from shim.answers import PATH_SAFE, HttpError
+from shim.answers import PATH_SAFE, HttpError, json_answer
 from shim.background import NotBuildingError
 from shim.channel import BODY
 from shim.library import ExistsError, Library, MissingError, UnusableError
@@ -39,6 +38,10 @@ AT_WORK = 8
 """Changes that are worked on at a time."""
 UPLOADED = "Notebook successfully uploaded"
 
+PATH = r"<path:re:[\s\S]+>"
+"""Everything, also what is no name and gets an answer that says so; Bottle's own does not match line ends."""
+PROXIED = "Without tokens only this machine itself may publish, and this came through a proxy: set auth.api_token."
+
 _STATUS: dict[type[Exception], int] = {
     UnsafePathError: 400,
     NoDashboardError: 400,
@@ -58,9 +61,11 @@ def add_publishing_routes(app: Bottle, config: Config, library: Library, tokens:
     room = _Room()
 
     def authorise(scope: Scope) -> None:
+        if tokens.open and not request.environ["nbfolio.client"].is_direct:
+            raise HttpError(403, PROXIED)
         request.environ["nbfolio.user"] = require(tokens, request.environ.get("HTTP_AUTHORIZATION"), scope).name
 
-    @app.post("/_api/notebooks/<path:path>")  # type: ignore[untyped-decorator]
+    @app.post(f"/_api/notebooks/{PATH}")  # type: ignore[untyped-decorator]
     def upload(path: str) -> HTTPResponse:
         authorise("publish")
         replace = request.environ.get("HTTP_IF_NONE_MATCH", "").strip() != "*"
@@ -72,9 +77,9 @@ def add_publishing_routes(app: Bottle, config: Config, library: Library, tokens:
         message = UPLOADED if is_shown else f"{UPLOADED}; it is a draft and not shown"
         fields = {"message": message, "status": 201, "url": f"/notebooks/{quote(path, PATH_SAFE)}"}
         link = _link(config, page_path(name, is_notebook=received.kind == "notebook")) if is_shown else None
-        return _json(201, fields if link is None else fields | {"link": link})
+        return json_answer(201, fields if link is None else fields | {"link": link})
 
-    @app.delete("/_api/notebooks/<path:path>")  # type: ignore[untyped-decorator]
+    @app.delete(f"/_api/notebooks/{PATH}")  # type: ignore[untyped-decorator]
     def delete(path: str) -> HTTPResponse:
         authorise("publish")
         with _answered(), room():
@@ -87,9 +92,9 @@ def add_publishing_routes(app: Bottle, config: Config, library: Library, tokens:
         authorise("publish")
         with _answered(), room():
             dashboards = library.summaries()
-        return _json(200, {"notebooks": [_described(config, dashboard) for dashboard in dashboards]})
+        return json_answer(200, {"notebooks": [_described(config, dashboard) for dashboard in dashboards]})
 
-    @app.delete(["/_api/cache", "/_api/cache/", "/_api/cache/<path:path>"])  # type: ignore[untyped-decorator]
+    @app.delete(["/_api/cache", "/_api/cache/", f"/_api/cache/{PATH}"])  # type: ignore[untyped-decorator]
     def clear_cache(path: str = "") -> HTTPResponse:
         authorise("cache")
         with _answered(), room():
@@ -158,7 +163,3 @@ def _described(config: Config, dashboard: Any) -> dict[str, object]:
         "message": dashboard.message,
         "link": _link(config, dashboard.path) if dashboard.published else None,
     }
-
-
-def _json(status: int, fields: dict[str, Any]) -> HTTPResponse:
-    return HTTPResponse(json.dumps(fields).encode(), status, [("Content-Type", "application/json")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import socket
 import sys
 import time
@@ -24,8 +25,8 @@ THREADS = 32
 DRAIN = 3.0
 """Seconds that answers under way get at the end."""
 LIMITS = {
-    "connection_limit": 500,
-    # Seconds without a byte in either direction; looked for that often.
+    "connection_limit": 2000,
+    # Seconds without a byte in either direction, while no request is being answered; looked for that often.
     "channel_timeout": 60,
     "cleanup_interval": 10,
     "max_request_header_size": 32 << 10,
@@ -35,6 +36,10 @@ LIMITS = {
     # Parsers know what each request may send.
     "max_request_body_size": sys.maxsize,
 }
+
+
+OTHER_FILES = 256
+"""Open files that connections leave to everything else."""
 
 
 class ListenError(NbfolioError):
@@ -64,7 +69,7 @@ class Server:
                 ident=None,
                 clear_untrusted_proxy_headers=False,
                 log_socket_errors=False,
-                **LIMITS,
+                **LIMITS | {"connection_limit": _connections()},
             )
         except BaseException:
             listener.close()
@@ -112,6 +117,13 @@ class Server:
         for channel in list(self._server.active_channels.values()):
             channel.handle_close()
         self._server.close()
+
+
+def _connections() -> int:
+    """How many connections there may be at a time: each is an open file, too."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = int(LIMITS["connection_limit"])
+    return most if soft == resource.RLIM_INFINITY else min(most, max(soft - OTHER_FILES, soft // 2))
 
 
 def _busy(channel: Any) -> bool:

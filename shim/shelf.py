@@ -48,7 +48,12 @@ class Shelf:
         if self._bundle_above(name):
             return []
         found = [file for file in (f"{name}{NOTEBOOK}", f"{name}{ARCHIVE}") if self._is_dashboard_file(file)]
-        return [*found, name] if self._is_folder_bundle(name) else found
+        if not self._is_folder_bundle(name):
+            return found
+        folder = (self._root / name).resolve()
+        if any(folder in path.parents for path in self._excluded):
+            raise ConflictError(f"The folder {name} holds the built site or its records, so it stays.")
+        return [*found, name]
 
     def has(self, file: str) -> bool:
         """Whether there is anything of the name."""

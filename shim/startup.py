@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from builder.config import Config
 from builder.settings import Auth, Server
+from builder.values import short
 from shim.headers import host_and_port
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -33,17 +34,17 @@ def _open_api(server: Server, auth: Auth) -> Iterator[str]:
 
 def _tokens(auth: Auth) -> Iterator[str]:
     values = [auth.api_token, *(token.value for token in auth.token)]
-    places = ["auth.api_token", *(f'auth.token "{token.name}"' for token in auth.token)]
+    places = ["auth.api_token", *(f'auth.token "{short(token.name)}"' for token in auth.token)]
     for index, (place, value) in enumerate(zip(places, values, strict=True)):
         if value != value.strip():
             yield f"{place} has blanks around it, which no header can carry."
         elif value and (first := values.index(value)) < index:
             yield f"{place} has the same value as {places[first]}; every token needs its own."
-    for token in auth.token:
+    for place, token in zip(places[1:], auth.token, strict=True):
         if not token.value:
-            yield f'auth.token "{token.name}" has no value and no value_file.'
+            yield f"{place} has no value and no value_file."
         if not token.scopes:
-            yield f'auth.token "{token.name}" has no scopes, so it could do nothing: publish, cache, instances, admin.'
+            yield f"{place} has no scopes, so it could do nothing: publish, cache, instances, admin."
 
 
 def _users(server: Server, auth: Auth) -> Iterator[str]:
@@ -55,10 +56,11 @@ def _users(server: Server, auth: Auth) -> Iterator[str]:
     if auth.user_header and any(ip_network(text).prefixlen == 0 for text in server.trusted_proxies):
         yield f"server.trusted_proxies trusts every address, so anybody could log in by sending {auth.user_header}."
     for user in auth.user:
+        place = f'auth.user "{short(user.name)}"'
         if not user.password_hash:
-            yield f'auth.user "{user.name}" has no password_hash; shim-admin hash-password makes one.'
+            yield f"{place} has no password_hash; shim-admin hash-password makes one."
         elif not _ARGON2.fullmatch(user.password_hash):
-            yield f'auth.user "{user.name}": password_hash is not an argon2id hash; shim-admin hash-password makes one.'
+            yield f"{place}: password_hash is not an argon2id hash; shim-admin hash-password makes one."
 
 
 def is_loopback(host: str) -> bool:

@@ -509,3 +509,17 @@ NAME = st.text(alphabet=st.sampled_from([*"ab./\\:A", "\n", "é", "\u0301"]), mi
 @given(st.lists(NAME, max_size=4))
 def test_archive_with_any_names_is_unpacked_below_its_folder_or_refused(names: list[str]) -> None:
     survives(packed(*[(name, b"" if name.endswith("/") else b"x") for name in names]))
+
+
+# Found by tests/benchmarks/fuzz.py
+
+
+def test_a_file_that_is_a_zip_only_from_its_middle_is_no_bundle_for_anybody(tmp_path: Path) -> None:
+    buffer = BytesIO(b"#!/bin/sh\n")
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("index.ipynb", INDEX)
+    path = saved(tmp_path, buffer.getvalue())
+    assert zipfile.is_zipfile(path)
+    assert not is_bundle(path)
+    with pytest.raises(NotebookError, match="bytes before its start"):
+        open_bundle(path, LIMITS)

@@ -602,3 +602,61 @@ def test_mistakes_in_a_folder_are_said_without_its_place(tmp_path: Path, text: s
     assert str(error.value).startswith("folder.toml: ")
     assert said in str(error.value)
     assert str(tmp_path) not in str(error.value)
+
+
+# Found by tests/benchmarks/fuzz.py
+
+
+@pytest.mark.parametrize("digits", ["0x" + "f" * 5000, "0b1" + "0" * 20000, "[" * 50 + "0o" + "7" * 6000 + "]" * 50])
+def test_a_number_of_thousands_of_digits_is_refused_in_words(tmp_path: Path, digits: str) -> None:
+    assert "[server] port: expected a whole number" in refusal(tmp_path, f"[server]\nport = {digits}\n")
+    assert "number from 0 to 65535" in refusal(tmp_path, "", server__port=1 << 20000)
+
+
+def test_lists_in_lists_are_refused_in_words_however_deep(tmp_path: Path) -> None:
+    for depth in range(600, 1001, 2):
+        environ = {"NBFOLIO_SERVER__ALLOWED_HOSTS": "[" * depth + "]" * depth}
+        assert refusal(tmp_path, "", environ).startswith("environment: NBFOLIO_SERVER__ALLOWED_HOSTS")
+
+
+@pytest.mark.parametrize("name", ["AUTH__USER", "SERVER__ALLOWED_HOSTS", "SITE__TITLE"])
+def test_a_variable_that_is_no_utf8_is_refused_in_words(tmp_path: Path, name: str) -> None:
+    assert refusal(tmp_path, "", {f"NBFOLIO_{name}": '["\udcff"]'}).startswith(f"environment: NBFOLIO_{name}")
+
+
+@pytest.mark.parametrize(
+    "text", ["[{key}]\n[{key}]\n", "{key} = 1\n{key} = 2\n", "[site]\n{key}.a = 1\n{key}.a.b = 1\n"]
+)
+def test_what_is_wrong_with_a_file_is_said_in_a_short_line(tmp_path: Path, text: str) -> None:
+    sentence = refusal(tmp_path, text.format(key="k" * 100_000))
+    assert len(sentence) < 300 + len(str(tmp_path))
+    assert sentence.endswith(")")
+    assert "(at " in sentence
+
+
+def test_names_of_tokens_and_users_stand_in_messages_escaped_and_cut(tmp_path: Path) -> None:
+    name = "a\\u202eb" + "x" * 5000
+    sentence = refusal(tmp_path, f'[[auth.token]]\nname = "{name}"\nvalue_file = "missing"\n')
+    assert "a\\u202eb" in sentence
+    assert sentence.isprintable()
+    assert len(sentence) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("character", ["\\u0080", "\\u0085", "\\u009b", "\\u009f"])
+def test_no_text_has_control_characters_of_the_second_kind_either(tmp_path: Path, character: str) -> None:
+    assert "control characters" in refusal(tmp_path, f'[site]\ntitle = "a{character}b"\n')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[site.title]\ntoken = "hush-hush"\n',
+        '[[server.allowed_hosts]]\nvalue = "hush-hush"\n',
+        '[build]\njobs = {api_token = "hush-hush"}\n',
+        '[build]\njobs = [[{api_token = "hush-hush"}]]\n',
+    ],
+)
+def test_a_table_in_the_wrong_place_is_not_shown_as_it_may_hold_a_secret(tmp_path: Path, text: str) -> None:
+    sentence = refusal(tmp_path, text)
+    assert "hush-hush" not in sentence
+    assert "{...}" in sentence

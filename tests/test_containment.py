@@ -145,3 +145,12 @@ def test_hostile_nesting_takes_linear_time(unit: str) -> None:
         return time.thread_time() - start
 
     assert seconds(160_000) < 40 * max(seconds(20_000), 0.002)
+
+
+@pytest.mark.parametrize(
+    "html", ["<</script>/div>", "<</b>/div>", "a <</b></i>/div>", "<</script>div>", "<</b>!--", "<</b>?"]
+)
+def test_a_stray_tag_that_is_removed_does_not_make_a_tag_of_its_neighbours(html: str) -> None:
+    once = contain_html(html)
+    assert "<" not in once
+    assert contain_html(once) == once

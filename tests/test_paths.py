@@ -205,3 +205,23 @@ def test_shown_text_is_one_printable_line_of_bounded_length(text: str) -> None:
     assert escaped(text).isprintable()
     assert len(shown(text)) < 1300
     assert name_problem(text) is not None or "\0" not in text
+
+
+@pytest.mark.parametrize("path", ["loop/../out/file", "loop/x/../../out", "nowhere/../loop/../out", "first"])
+def test_a_link_to_itself_hides_no_way_out(tmp_path: Path, path: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "outside").mkdir()
+    (root / "out").symlink_to("../outside")
+    (root / "loop").symlink_to("loop")
+    (root / "first").symlink_to("loop/../second")
+    (root / "second").symlink_to("loop/../out")
+    with pytest.raises(UnsafePathError):
+        contained(root, path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+def test_what_cannot_name_a_file_is_refused_behind_a_link_to_itself(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UnsafePathError, match="cannot name a file"):
+        contained(tmp_path, f"loop/{name}")

@@ -662,3 +662,18 @@ def test_a_prefix_that_the_proxy_strips_is_part_of_every_redirect(root: Path) ->
     assert get("/a").headers["location"] == "/db/dashboards/a/"
     assert get("/healthz").json() == {"status": "ok"}
     assert get("/db/").status == 404
+
+
+@pytest.mark.parametrize("url", ["/dashboards/a", "/a", "/dashboards/a/index"])
+def test_redirects_have_the_headers_of_every_answer(get: Client, url: str) -> None:
+    answer = get(url)
+    assert answer.status in (301, 302)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "strict-origin-when-cross-origin"
+    assert answer.headers["content-security-policy"] == "frame-ancestors 'none'"
+
+
+def test_the_redirect_to_a_prefix_has_them_too(root: Path) -> None:
+    answer = client_of(root, site__base_url="/db")("/db")
+    assert (answer.status, answer.headers["location"]) == (301, "/db/")
+    assert answer.headers["referrer-policy"] == "strict-origin-when-cross-origin"

@@ -392,3 +392,15 @@ def test_a_login_outlives_a_restart_and_ends_with_its_logout(site: Path) -> None
         assert ask(address, "/", cookie)[0] == 401
     assert (site / ".nbfolio").stat().st_mode & 0o777 == 0o700
     assert (site / ".nbfolio/state.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_names_of_tokens_and_users_stand_escaped_and_cut_in_what_keeps_the_server_from_starting(tmp_path: Path) -> None:
+    name = "a\\u202eb" + "x" * 5000
+    text = f'[[auth.token]]\nname = "{name}"\n[[auth.user]]\nname = "{name}"\n'
+    (tmp_path / "site.toml").write_text(text)
+    problems = startup_problems(load_config(tmp_path, None, {}, {}))
+    assert len(problems) == 3
+    for problem in problems:
+        assert problem.isprintable()
+        assert "a\\u202eb" in problem
+        assert len(problem) < 300

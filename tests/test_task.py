@@ -125,7 +125,7 @@ def test_head_and_body_leave_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Channel, "write_soon", keep)
     with running(app) as server:
         exchange(server, REQUESTS["1.1"])
-    assert len(pieces) == 2
+    assert len(pieces) == 1
     assert all(piece.startswith(b"HTTP/1.1 200 OK\r\n") and piece.endswith(b"\r\n\r\nhello") for piece in pieces)
 
 

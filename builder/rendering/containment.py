@@ -22,6 +22,8 @@ _SCRIPT_END = re.compile(r"</script(?=[\s/>])", re.IGNORECASE)
 _ODD = re.compile(
     r"""<[!?]|</(?![A-Za-z])|<[A-Za-z](?![^<>"']*+(?:"[^"<>]*+"[^<>"']*+|'[^'<>]*+'[^<>"']*+)*+>)|</[A-Za-z](?![^<>"']*+>)"""
 )
+# A sign that no tag follows, and that must not make one with what comes after a stray tag.
+_LOOSE = re.compile(r"<(?=/|\Z)")
 _RAW_TEXT = frozenset(["script", "style", "textarea", "xmp"])
 # Elements of the page itself; the last swallows everything after it and cannot be closed.
 _PAGE = re.compile(r"</?(?:html|head|body|frameset|plaintext)(?=[\s/>])", re.IGNORECASE)
@@ -69,7 +71,7 @@ class _Mender:
             elif segment.end == len(html) and _is_cut(text):
                 self._out.append(f"{text}-->" if text.startswith("<!--") else text.replace("<", "&lt;"))
             elif segment.kind == "text":
-                self._out.append(text.replace("</", "&lt;/"))
+                self._out.append(_LOOSE.sub("&lt;", text))
             elif segment.kind == "tag":
                 self._start(segment.name, text)
             elif end := _END_TAG.match(text):
