@@ -59,8 +59,12 @@ def link_pattern(value: str) -> str:
     """An address with our variables and no others."""
     from urllib.parse import urlsplit
 
-    urlsplit(value.replace("{protocol}", "http"))
-    if re.search(r"[{}\s]", re.sub(r"\{(protocol|host|port|baseUrl)\}", "", value)):
+    try:
+        urlsplit(value.replace("{protocol}", "http"))
+        usable = not re.search(r"[{}\s]", re.sub(r"\{(protocol|host|port|baseUrl)\}", "", value))
+    except ValueError:  # brackets with something else than an address in them
+        usable = False
+    if not usable:
         raise ValueError("an address without blanks; its variables are {protocol}, {host}, {port} and {baseUrl}")
     return value
 

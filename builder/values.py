@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -19,6 +20,7 @@ LONGEST = 60
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
+@cache  # msgspec looks through the annotations each time
 def settings_of(cls: type[Record]) -> dict[str, structs.FieldInfo]:
     """The settings of a record by the names users write."""
     return {setting.encode_name: setting for setting in structs.fields(cls)}

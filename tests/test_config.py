@@ -660,3 +660,10 @@ def test_a_table_in_the_wrong_place_is_not_shown_as_it_may_hold_a_secret(tmp_pat
     sentence = refusal(tmp_path, text)
     assert "hush-hush" not in sentence
     assert "{...}" in sentence
+
+
+@pytest.mark.parametrize("pattern", ["http://[x/{baseUrl}", "http://a]"])
+def test_a_link_pattern_that_is_no_address_is_refused_in_our_words(tmp_path: Path, pattern: str) -> None:
+    sentence = refusal(tmp_path, f'[server]\npublic_link_pattern = "{pattern}"\n')
+    assert sentence.endswith("its variables are {protocol}, {host}, {port} and {baseUrl}")
+    assert len(sentence) < 400 + len(str(tmp_path))
