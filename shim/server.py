@@ -21,7 +21,7 @@ from shim.channel import BodyLimit, Channel, one_megabyte
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-THREADS = 32
+THREADS = 24
 DRAIN = 3.0
 """Seconds that answers under way get at the end."""
 LIMITS = {
