@@ -16,11 +16,12 @@ from random import Random
 from typing import NamedTuple
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile, ZipInfo
 
+from fuzzing.engine import Target
+from fuzzing.mutation import data
+
 from builder.bundles import BundleLimits, is_bundle, open_bundle
 from builder.errors import NotebookError
 from builder.paths import safe_relative
-from fuzzing.engine import Target
-from fuzzing.mutation import data
 
 LIMITS = BundleLimits(max_packed=1 << 20, max_unpacked=1 << 21, max_entries=50)
 NAMES = (

@@ -13,13 +13,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from fuzzing.engine import Target
+from fuzzing.mutation import CHARACTERS, data, text
 from msgspec import structs
 
 from builder.config import load_config, load_folder, print_config
 from builder.errors import ConfigError
 from builder.settings import SECTIONS, FolderConfig, all_names
-from fuzzing.engine import Target
-from fuzzing.mutation import CHARACTERS, data, text
 from shim.client import Proxies
 from shim.origins import own_origins
 from shim.startup import allowed_hosts, startup_problems

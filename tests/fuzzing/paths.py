@@ -12,10 +12,11 @@ from pathlib import Path
 from random import Random
 from urllib.parse import quote, unquote
 
-from builder.errors import UnsafePathError
-from builder.paths import contained, decode_once, join_below, safe_relative
 from fuzzing.engine import Target
 from fuzzing.mutation import CHARACTERS, SURROGATES, joined, text
+
+from builder.errors import UnsafePathError
+from builder.paths import contained, decode_once, join_below, safe_relative
 from shim.names import dashboard_name, page_path
 
 SEGMENTS = (

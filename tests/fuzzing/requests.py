@@ -11,11 +11,12 @@ from random import Random
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from builder.formats import link_pattern
-from builder.settings import Auth, Token
 from fuzzing.browsers import follow
 from fuzzing.engine import Target
 from fuzzing.mutation import NUMBERS, NUMBERS_LONG, SURROGATES, joined, text
+
+from builder.formats import link_pattern
+from builder.settings import Auth, Token
 from shim.answers import HttpError, location
 from shim.client import Client, Proxies
 from shim.cookies import Cookies

@@ -17,16 +17,16 @@ from urllib.parse import unquote_to_bytes
 from wsgiref.validate import validator
 
 from argon2 import PasswordHasher
-from making import code, markdown, notebook, write
-from sites import build
-
-from builder.config import load_config
 from fuzzing.archives import NOTEBOOK, one
 from fuzzing.browsers import follow
 from fuzzing.engine import Target
 from fuzzing.mutation import CHARACTERS, NUMBERS, NUMBERS_LONG, data, joined, text
 from fuzzing.paths import SEGMENTS, SEPARATORS
 from fuzzing.requests import ADDRESSES, DATES, HOSTS, LISTS, ORIGINS, RANGES, SITES, header, wire
+from making import code, markdown, notebook, write
+from sites import build
+
+from builder.config import load_config
 from shim.answers import CLOSED
 from shim.app import create_app, parts_of
 from shim.background import Finished

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fuzzing.engine import Target
 from fuzzing.mutation import NUMBERS, NUMBERS_LONG, data, text
+
 from shim.answers import HttpError
 from shim.uploads import Upload, receive
 
