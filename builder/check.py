@@ -21,7 +21,7 @@ from builder.page import Body, Finding
 from builder.paths import contained
 from builder.published import PublishedPage, has_anchor, loaded_sizes, read_published
 from builder.rendering.notebook import check_notebook
-from builder.report import Report
+from builder.report import DRAFT, Report
 from builder.site import FOLDER_SETTINGS, Site
 from builder.survey import Survey
 
@@ -87,7 +87,7 @@ class _Look:
         if record.failure and not waits and not any(note.message in record.failure for note in notes):
             yield CheckFinding(record.path, None, "error", "failed", record.failure)
         if record.meta and record.meta.draft:
-            yield CheckFinding(record.path, None, "information", "draft", "is a draft and not published")
+            yield CheckFinding(record.path, None, "information", "draft", DRAFT)
         body = self._cache.body(record.body_key) if record.outputs else None
         if body:
             yield from self._published(record, body, notes)

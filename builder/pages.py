@@ -21,7 +21,7 @@ from builder.ledger import Ledger, PageRecord
 from builder.page import Body, PageMeta, PageOptions
 from builder.paths import contained, join_below
 from builder.publish import Publisher
-from builder.report import PageReport, Status, Summary
+from builder.report import DRAFT, PageReport, Status, Summary
 from builder.scanning import Stat
 from builder.site import Site
 from builder.sources import Source
@@ -247,7 +247,7 @@ class Pages:
         if body.meta.draft:
             self.site.metas.pop(source.path, None)
             self._ledger.pages[source.path] = record
-            self._say(source.path, "removed" if old and old.outputs else "kept", "is a draft and not published")
+            self._say(source.path, "removed" if old and old.outputs else "kept", DRAFT)
             return
         self._refuse_what_lacks_new_files(source, body)
         self.site.metas[source.path] = body.meta
@@ -315,7 +315,7 @@ def message_of(record: PageRecord) -> str:
     if record.failure:
         return record.failure
     if record.meta and record.meta.draft:
-        return "is a draft and not published"
+        return DRAFT
     if not record.findings:
         return ""
     first = record.findings[0]

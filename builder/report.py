@@ -8,6 +8,8 @@ from typing import Literal
 from msgspec import Struct, json
 
 Status = Literal["built", "kept", "failed", "removed"]
+DRAFT = "is a draft and not published"
+"""The message of a page that its author does not want to be seen."""
 
 
 class PageReport(Struct, frozen=True):

@@ -190,11 +190,7 @@ class Front:
         login = login_location(environ, self._base_path)
         if wants_html(environ.get("HTTP_ACCEPT", "")):
             raise HttpError(302, "Log in to read this site.", [("Location", login)])
-        raise HttpError(
-            401,
-            "Log in to read this site.",
-            COOKIE,
-        )
+        raise HttpError(401, "Log in to read this site.", COOKIE)
 
     def _static(self, call: _Call, path: str) -> Iterable[bytes]:
         if call.environ["REQUEST_METHOD"] not in READERS:

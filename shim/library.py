@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 from builder.bodies import Candidate
 from builder.config import Config
 from builder.errors import NbfolioError
+from builder.report import DRAFT
 from builder.scanning import ARCHIVE, NOTEBOOK
+from builder.zipcheck import INDEX
 from shim.background import Publisher
 from shim.names import page_path
 from shim.replacing import Change
-from shim.shelf import INDEX, Kind, Shelf, file_of
+from shim.shelf import Kind, Shelf, file_of
 from shim.staging import Staging
 
 if TYPE_CHECKING:
     from builder.report import Summary
 
 logger = logging.getLogger("shim")
-
-DRAFT = "is a draft and not published"
 
 
 class UnusableError(NbfolioError):
@@ -103,9 +103,9 @@ class Library:
 
     def rebuild(self, name: str | None) -> None:
         """Make the page of a dashboard (None: all) anew from what is on the disk; an unknown name is no error."""
-        self._publisher.rebuild(None if name is None else page_path(name, is_notebook=True))
-        if name is not None and page_path(name, is_notebook=True) != name:
-            self._publisher.rebuild(name)
+        # A notebook and a ZIP of one name may be two pages.
+        for page in {None} if name is None else {page_path(name, is_notebook=True), name}:
+            self._publisher.rebuild(page)
 
     def summaries(self) -> list[Summary]:
         """All dashboards, published or not, in the order of their names."""

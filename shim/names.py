@@ -6,9 +6,8 @@ import re
 
 from builder.errors import UnsafePathError
 from builder.paths import MAX_SEGMENT, safe_relative, shown
-from builder.scanning import SETTINGS_FILES, ignored
+from builder.scanning import NOTEBOOK, SETTINGS_FILES, ignored
 
-NOTEBOOK_SUFFIX = ".ipynb"
 MAX_DEPTH = 16
 """Segments of a name; more are a mistake."""
 
@@ -21,8 +20,8 @@ def dashboard_name(path: str) -> str:
     It is the path of the dashboard in the source folder, without the suffix of its file.
     """
     name = path.removesuffix("/")
-    if name.lower().endswith(NOTEBOOK_SUFFIX):
-        name = name[: -len(NOTEBOOK_SUFFIX)]
+    if name.lower().endswith(NOTEBOOK):
+        name = name[: -len(NOTEBOOK)]
     name = safe_relative(name)
     if problem := _problem(name.split("/"), name):
         raise UnsafePathError(f"The name {shown(name)} {problem}.")
@@ -38,8 +37,8 @@ def page_path(name: str, *, is_notebook: bool) -> str:
 def _problem(segments: list[str], name: str) -> str | None:
     if len(segments) > MAX_DEPTH:
         return f"has more than {MAX_DEPTH} segments"
-    if len(segments[-1].encode()) > MAX_SEGMENT - len(NOTEBOOK_SUFFIX):
-        return f"is longer than {MAX_SEGMENT - len(NOTEBOOK_SUFFIX)} bytes"
+    if len(segments[-1].encode()) > MAX_SEGMENT - len(NOTEBOOK):
+        return f"is longer than {MAX_SEGMENT - len(NOTEBOOK)} bytes"
     if _ENCODED_AGAIN.search(name):
         return "is percent-encoded twice"
     if any(segment.lower() == "index.html" for segment in segments):

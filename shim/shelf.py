@@ -13,9 +13,9 @@ from builder.errors import NbfolioError, UnsafePathError
 from builder.paths import contained
 from builder.scanning import ARCHIVE, NOTEBOOK, ignored
 from builder.survey import bundle_limits
+from builder.zipcheck import INDEX
 
 Kind = Literal["notebook", "zip"]
-INDEX = "index.ipynb"
 
 
 class ConflictError(NbfolioError):

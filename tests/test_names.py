@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from builder.errors import UnsafePathError
 from builder.paths import MAX_SEGMENT, contained
-from builder.scanning import ignored
-from shim.names import MAX_DEPTH, NOTEBOOK_SUFFIX, dashboard_name, page_path
+from builder.scanning import NOTEBOOK, ignored
+from shim.names import MAX_DEPTH, dashboard_name, page_path
 
 ODD = ["..", ".", "", "a", "A", "é", "．．", "‥", "%2e", "%2E%2e", "%252e", "\\", "/", "//", "\0", "\n", "\x7f", "\x85", "~", "#", " ", ".ipynb", ".IPYNB",
        "index", "index.html", "INDEX.HTML", "C:", "node_modules", "__pycache__", ".git", "\ud800", "x" * 300]  # fmt: skip
@@ -41,7 +41,7 @@ PATHS = st.one_of(
         ("a#b?c", "a#b?c"),
         ("été", "été"),
         ("a/index", "a/index"),
-        ("x" * (MAX_SEGMENT - len(NOTEBOOK_SUFFIX)), "x" * (MAX_SEGMENT - len(NOTEBOOK_SUFFIX))),
+        ("x" * (MAX_SEGMENT - len(NOTEBOOK)), "x" * (MAX_SEGMENT - len(NOTEBOOK))),
         ("/".join("a" * MAX_DEPTH), "/".join("a" * MAX_DEPTH)),
     ],
 )
@@ -53,7 +53,7 @@ def test_name_is_the_path_without_final_slash_and_suffix(path: str, name: str) -
     "path",
     ["", "/", "//", "/a", "a//", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a\\b", "a\0b", "a\nb", "a\x7f", "a\x85", ".a", "a/.b", ".ipynb", "a/.ipynb",
      "C:/a", "%2e%2e/a", "a%2fb", "a%5Cb", "a%00", "a%252e", "node_modules", "a/node_modules/b", "__pycache__/a", "a~", "#a#", " a", "a ", "a/ /b", "index.html",
-     "a/Index.HTML/b", "\ud800", "x" * (MAX_SEGMENT - len(NOTEBOOK_SUFFIX) + 1), "/".join("a" * (MAX_DEPTH + 1)), "x/" * 3000 + "x"],
+     "a/Index.HTML/b", "\ud800", "x" * (MAX_SEGMENT - len(NOTEBOOK) + 1), "/".join("a" * (MAX_DEPTH + 1)), "x/" * 3000 + "x"],
 )  # fmt: skip
 def test_path_that_is_no_name_is_refused_with_one_sentence(path: str) -> None:
     with pytest.raises(UnsafePathError) as caught:
@@ -93,7 +93,7 @@ def test_the_link_to_a_name_leads_back_to_the_name(path: str) -> None:
     except UnsafePathError:
         return
     assert unquote(quote(name)) == name
-    assume(not name.lower().endswith(NOTEBOOK_SUFFIX))
+    assume(not name.lower().endswith(NOTEBOOK))
     for spelling in (name, f"{name}/", f"{name}.ipynb", f"{name}.ipynb/"):
         assert dashboard_name(spelling) == name
 
