@@ -191,6 +191,7 @@ class Pages:
         if record and record.digest and record.file == source.file and record.stat == stat and not self._force:
             key = self._body_key(options, record.digest)
             if body := self._cache.body(key):
+                self._refuse_another_version(source.file, stat)
                 self._publish(source, body, _Read(stat, record.digest, key))
                 return None
         try:
@@ -205,6 +206,15 @@ class Pages:
             return None
         place = self._config.source / (source.file if source.kind == "zip" else source.base)
         return Job(source.path, data, options, execution_of(self._config.build, place))
+
+    def _refuse_another_version(self, file: str, stat: Stat) -> None:
+        """Raise ChangedError when a file is not what the scan saw: files of its page that are gone may be replaced."""
+        try:
+            now = stat_of(os.stat(self._config.source / file))
+        except OSError:
+            raise ChangedError("has just gone") from None
+        if now != stat:
+            raise ChangedError("has just changed")
 
     def _read(self, source: Source, options: PageOptions) -> tuple[_Read, bytes]:
         """The bytes of a notebook, or of the one in an archive, with the digest of the whole file."""

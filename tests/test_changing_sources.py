@@ -137,3 +137,36 @@ def test_a_folder_from_which_a_file_goes_while_it_is_looked_at_is_listed_again(
 
     monkeypatch.setattr(scanning.os, "scandir", scandir)
     assert set(scan(tmp_path).files) == {"a.zip"}
+
+
+def test_a_bundle_keeps_its_files_when_a_scan_sees_the_old_notebook_and_not_the_files_it_shows(tmp_path: Path) -> None:
+    write(tmp_path, "b/index.ipynb", notebook(markdown("one [d](one.txt)")))
+    write(tmp_path, "b/one.txt", "one")
+    os.utime(tmp_path / "b/index.ipynb", (1e9, 1e9))  # what was written a moment ago is read again anyway
+    shown: list[tuple[str, bool]] = []
+
+    class Torn(Builder):
+        torn = False
+
+        def _look(self, hints: Iterable[str] | None) -> Scan:
+            found = super()._look(hints)
+            if self.torn:  # the notebook was looked at before it was replaced, the file after it had gone
+                self.torn = False
+                write(tmp_path, "b/two.txt", "two")
+                replace(tmp_path / "b", "index.ipynb", notebook(markdown("two [d](two.txt)")))
+                (tmp_path / "b/one.txt").unlink()
+                del found.files["b/one.txt"]
+            elif self._last:
+                shown.append((page(tmp_path, "b"), (tmp_path / "_site/dashboards/b/one.txt").exists()))
+            return found
+
+    with Torn(config_of(tmp_path)) as builder:
+        builder.build()
+        builder.torn = True
+        report = builder.build(["b/one.txt"])
+    assert shown
+    assert all(exists for text, exists in shown if "one.txt" in text), "the old page was whole while it was there"
+    assert statuses(report) == {"b": "built"}
+    assert "two" in page(tmp_path, "b")
+    assert (tmp_path / "_site/dashboards/b/two.txt").read_text() == "two"
+    assert not (tmp_path / "_site/dashboards/b/one.txt").exists()
