@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from builder import urls
 from builder.cache import digest
-from builder.resources import font_styles, runtime_files
+from builder.resources import font_styles, runtime_files, runtime_manifest
 from builder.theme import Theme
 
 
@@ -34,11 +34,10 @@ def assets_of(theme: Theme) -> Assets:
     style = add(f"{theme.name}.css", lambda: font_styles() + theme.stylesheet)
     for name, path in theme.static.items():
         add(name, path.read_bytes)
-    script = ""
     for name, path in runtime_files().items():
         if name == "THIRD-PARTY.txt":
             add(name, path.read_bytes)
-            continue
-        files[urls.asset(name)] = path.read_bytes
-        script = name if name.startswith("page.") and name.endswith(".js") else script
-    return Assets(style, script, files)
+        else:  # as it is: these files know each other by these names, relative to each other
+            files[urls.asset(name)] = path.read_bytes
+    manifest = runtime_manifest()
+    return Assets(style, manifest.page if manifest else "", files)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from builder.cache import Cache
+from builder.catalog import Catalog, LivePage
 from builder.config import Config
 from builder.errors import OutputError
 from builder.fingerprint import quick_fingerprint
@@ -62,6 +63,7 @@ class Builder:
         self._scan: Scan | None = None
         self._last: Site | None = None
         self._fingerprint = ""
+        self._catalog = Catalog()
         self._changed: frozenset[str] = frozenset()
         self._publisher: Publisher
 
@@ -137,6 +139,11 @@ class Builder:
 
         self._survey_now()
         return sorted(summary_of(source, self._ledger.pages.get(path)) for path, source in self.site.tree.pages.items())
+
+    def catalog(self) -> dict[str, LivePage]:
+        """Every page there is, drafts and failed ones too, as a server looks them up by their paths."""
+        # The quick check of an unchanged site does not open the records.
+        return self._catalog.pages(self._ledger.recorded() if self._survey is None else self._ledger.pages)
 
     def _survey_now(self) -> Survey:
         """The survey, after a build that looked at the pages; the quick check of an unchanged site does not."""

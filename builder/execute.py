@@ -23,6 +23,7 @@ from nbclient.util import ensure_async
 from nbconvert.preprocessors import ExecutePreprocessor
 from nbformat import NotebookNode
 
+from builder.environment import kernel_environment
 from builder.errors import NotebookError
 from builder.paths import escaped
 
@@ -33,11 +34,6 @@ MAX_OUTPUT = 100_000_000
 """Characters and bytes of output that one run may make."""
 MAX_MESSAGE = 300
 
-_KEPT = {"PATH", "HOME", "LANG", "TMPDIR", "TZ"} | {
-    f"JUPYTER_{name}"
-    for name in ("PATH", "DATA_DIR", "CONFIG_DIR", "CONFIG_PATH", "RUNTIME_DIR", "PLATFORM_DIRS", "PREFER_ENV_PATH")
-}
-
 
 def needs_execution(nb: NotebookNode, mode: Literal["never", "missing", "always"]) -> bool:
     """Whether to run the notebook; `missing`: when it has code, and no cell of it shows a trace of a run."""
@@ -45,11 +41,6 @@ def needs_execution(nb: NotebookNode, mode: Literal["never", "missing", "always"
     if mode == "missing":
         return bool(cells) and not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
     return mode == "always" and bool(cells)
-
-
-def kernel_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a kernel gets of our environment: what it needs to start, and nothing that could be a secret."""
-    return {name: value for name, value in environ.items() if name in _KEPT or name.startswith(("LC_", "PYTHON"))}
 
 
 def execute_notebook(

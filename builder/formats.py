@@ -131,6 +131,13 @@ def globs(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def patterns(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Any number of patterns, none of them empty."""
+    if not all(values):
+        raise ValueError('patterns, like "reports/*"')
+    return values
+
+
 def finite(value: float | None) -> float | None:
     """A number that can be compared, or None."""
     if value is not None and not -1e15 < value < 1e15:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from builder import __version__, urls
-from builder.page import REF, Body, PageMeta
+from builder.page import REF, Body, LiveMode
 from builder.site import Entry
 from builder.urls import Variant
 
@@ -35,8 +35,12 @@ class Frame:
         children: Iterable[Entry] = (),
         download: str = "",
         origin: str = "",
+        version: str = "",
     ) -> bytes:
-        """A page of one variant; `html` is the body with its refs filled in, `origin` its output file if another."""
+        """A page of one variant; `html` is the body with its refs filled in, `origin` its output file if another.
+
+        `version` is what a page tells the server of itself when it asks for a kernel.
+        """
         origin = origin or urls.page_file(variant, path)
         return self._render(
             "page.html.j2",
@@ -44,7 +48,7 @@ class Frame:
             path,
             origin,
             crumbs=_crumb_links(crumbs, origin, variant),
-            page=_page_context(path, body.meta, body),
+            page=_page_context(path, body, body.meta.live, version),
             headings=body.headings,
             body=_markup(html),
             children=_with_urls(children, origin, variant),
@@ -66,7 +70,7 @@ class Frame:
             home="",
             folder={"title": "", "url": ""},
             crumbs=[],
-            page=_page_context("", body.meta, body),
+            page=_page_context("", body, "off", ""),
             headings=body.headings,
             body=_markup(html),
             children=[],
@@ -134,14 +138,16 @@ def fill(html: str, values: Sequence[str]) -> str:
     return REF.sub(lambda match: values[int(match[1])], html)
 
 
-def _page_context(path: str, meta: PageMeta, body: Body) -> dict[str, Any]:
+def _page_context(path: str, body: Body, live: LiveMode, version: str) -> dict[str, Any]:
+    meta = body.meta
     return {
         "path": path,
         "title": meta.title,
         "description": meta.description,
         "tags": meta.tags,
         "layout": body.layout,
-        "live": meta.live,
+        "live": live,
+        "version": version,
         "code": meta.code,
     }
 

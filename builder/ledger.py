@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +72,10 @@ class Ledger:
     def _scan(self) -> Path:
         return self.folder / "scan"
 
+    @property
+    def _file(self) -> Path:
+        return self.folder / "ledger.db"
+
     def unchanged(self, fingerprint: str, sources: Mapping[str, Stat], output: Path) -> list[PageReport] | None:
         """What the last build said of each page; None when settings, sources or published files are not the same."""
         try:
@@ -79,7 +83,7 @@ class Ledger:
         except OSError:
             return None
         head, was_sources, was_files, was_pages = [*text.split("\n\n", 3), "", "", ""][:4]
-        if head != fingerprint or was_sources != _lines(sources.items()):
+        if head != fingerprint or was_sources != _lines(sources.items()) or not self._file.exists():
             return None
         root = f"{output}/"
         try:
@@ -111,12 +115,28 @@ class Ledger:
                     path.unlink()
                 self._open()
 
+    def recorded(self) -> dict[str, PageRecord]:
+        """The pages as the last `save` left them, without opening the records for changes; none when they are damaged.
+
+        For a program that builds nothing, and may not be able to write there.
+        """
+        import sqlite3
+
+        address = self._file.absolute().as_uri()
+        decode = msgspec.msgpack.Decoder(PageRecord).decode
+        for mode in ("", "&immutable=1"):  # the second one where SQLite cannot write its own notes beside
+            try:
+                with closing(sqlite3.connect(f"{address}?mode=ro{mode}", timeout=10, uri=True)) as database:
+                    if database.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
+                        return {path: decode(blob) for path, blob in database.execute("SELECT * FROM pages")}
+            except (sqlite3.Error, msgspec.MsgspecError):
+                continue
+        return {}
+
     def _open(self) -> None:
         import sqlite3
 
-        self._database = sqlite3.connect(
-            self.folder / "ledger.db", timeout=10, isolation_level=None, check_same_thread=False
-        )
+        self._database = sqlite3.connect(self._file, timeout=10, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=OFF")  # losing the newest rows costs a rebuild, never a page
         if self._database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:

@@ -77,7 +77,10 @@ class PageMeta(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     draft: bool = False
     live: LiveMode = "button"
+    """Final: `auto` starts by itself, and a page without code to run is `off`."""
     code: CodeMode = "shown"
+    warm: int = 0
+    """How many kernels with the cells run are kept ready for readers."""
 
 
 class Body(Struct, frozen=True):
@@ -91,8 +94,8 @@ class Body(Struct, frozen=True):
     externals: tuple[str, ...] = ()
     """URLs on other hosts that a browser would fetch by itself when the page opens (scripts, images, styles)."""
     findings: tuple[Finding, ...] = ()
-    features: tuple[str, ...] = ()
-    """Sorted: what the page runtime may be asked to draw: `widgets`, `plotly`, `vega`, `bokeh`."""
+    libraries: tuple[str, ...] = ()
+    """What the page may load beside the page runtime, see `libraries.libraries_of`."""
     layout: LayoutType = "none"
     language: str = ""
     """The kernel's language, lower case, as in `metadata.language_info.name`."""

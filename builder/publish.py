@@ -6,15 +6,18 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import cache
+from pathlib import Path
 
 from builder import urls
 from builder.assets import assets_of
 from builder.bundles import Bundle, BundleLimits, open_bundle
 from builder.cache import Cache, digest
+from builder.catalog import version_of
 from builder.config import Config
 from builder.errors import ChangedError, NotebookError, UnsafePathError
 from builder.frame import Frame, fill, redirect
 from builder.ledger import FileRecord, Ledger, PageRecord
+from builder.libraries import library_files
 from builder.page import Body, Finding, Ref
 from builder.paths import contained
 from builder.scanning import ARCHIVE, Stat
@@ -71,7 +74,7 @@ class Publisher:
         needs = self._publish_needs(site, source, body, targets)
         wrote = False
         outputs = []
-        for name, data in self._documents(site, source, body, targets):
+        for name, data in self._documents(site, source, body, targets, version_of(record.body_key)):
             wrote |= self._put(name, data)
             outputs.append(name)
         missing = [
@@ -147,7 +150,7 @@ class Publisher:
             self._ledger.files.pop(name, None)
 
     def _documents(
-        self, site: Site, source: Source, body: Body, targets: list[Target | None]
+        self, site: Site, source: Source, body: Body, targets: list[Target | None], version: str
     ) -> list[tuple[str, bytes]]:
         path, crumbs, children = source.path, site.crumbs(source.path), self._children(site, source)
         download = ""
@@ -161,7 +164,8 @@ class Publisher:
                     body.html,
                     [ref_url(ref, target, name, variant) for ref, target in zip(body.refs, targets, strict=True)],
                 )
-            documents.append((name, self._frame.page(variant, path, body, html, crumbs, children, download, name)))
+            page = self._frame.page(variant, path, body, html, crumbs, children, download, name, version)
+            documents.append((name, page))
         if index := _index_of(site, source):
             documents += [(urls.page_file(variant, index), redirect("../index.html", "Moved")) for variant in VARIANTS]
         return documents
@@ -177,6 +181,7 @@ class Publisher:
             if not self.intact(media):
                 self._ledger.begin()
                 self._note(media, self._output.link(self._cache.media(name), media), "media")
+        needs += [self._publish_library(name, path) for name, path in library_files(body.libraries).items()]
         wanted = dict.fromkeys(
             [target.file for target in targets if target and target.file] + site.bundle_files(source)
         )
@@ -197,6 +202,15 @@ class Publisher:
         if source.kind == "zip":
             self.refuse_another(site, source.file)
         return needs
+
+    def _publish_library(self, name: str, path: Path) -> str:
+        """Copy a file of an installed package, which all pages share."""
+        origin = f"library|{_stat_text(stat_of(os.stat(path)))}"
+        known = self._ledger.files.get(name)
+        if not (known and known.origin == origin and self.intact(name)):
+            self._ledger.begin()
+            self._note(name, self._output.copy(path, name), origin)
+        return name
 
     def refuse_another(self, site: Site, file: str) -> None:
         """Raise ChangedError when a file is not the one that the scan saw."""

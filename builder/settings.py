@@ -176,6 +176,9 @@ class Gateway(SecretRecord, frozen=True):
     url: Annotated[str, note("Address of the gateway.", check=formats.web_address)]
     token: Annotated[str, note("Token the gateway asks for.", secret=True)] = ""
     token_file: Annotated[str, note("File that holds the token.")] = ""
+    ca_file: Annotated[
+        str, note("File with the certificates that vouch for an https gateway; empty: the system's.")
+    ] = ""
     kernelspecs: Annotated[tuple[str, ...], note("Kernels it runs, as patterns.", check=formats.globs)] = ("*",)
     paths: Annotated[tuple[str, ...], note("Pages it serves, as patterns.", check=formats.globs)] = ("**",)
 
@@ -187,6 +190,20 @@ class Kernels(Record, frozen=True):
     retention: Annotated[int, note("Seconds a kernel waits for its page to come back.", ge=0, le=MOST)] = 30
     max_total: Annotated[int, note("Most kernels at one time.", ge=1, le=MOST)] = 20
     max_per_address: Annotated[int, note("Most kernels at one time for one address.", ge=1, le=MOST)] = 10
+    idle_minutes: Annotated[int, note("Minutes after which a kernel ends that nobody uses.", ge=1, le=MOST)] = 60
+    max_hours: Annotated[int, note("Hours after which every kernel ends.", ge=1, le=MOST)] = 24
+    tracebacks: Annotated[bool, note("Whether errors of live cells show tracebacks, which quote code.")] = False
+    env: Annotated[
+        tuple[str, ...],
+        note("Environment of the kernels that run-shim starts: NAME passes a variable on, NAME=value sets one."),
+    ] = ()
+    warm_paths: Annotated[
+        tuple[str, ...], note("Pages, as patterns, that have a kernel waiting, its cells run.", check=formats.patterns)
+    ] = ()
+    warm_total: Annotated[int, note("Most kernels that wait for readers at one time.", ge=0, le=MOST)] = 4
+    warm_min_free_mb: Annotated[
+        int, note("Memory in MB that must be free before another kernel is started to wait.", ge=0, le=MOST)
+    ] = 512
     gateway: Annotated[tuple[Gateway, ...], note("Kernel servers; none: run-shim starts its own.")] = ()
 
 

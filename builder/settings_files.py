@@ -11,7 +11,7 @@ from msgspec import structs
 
 from builder.errors import ConfigError
 from builder.paths import escaped
-from builder.settings import Record, Token, is_secret
+from builder.settings import Gateway, Record, Token, is_secret
 from builder.values import element, short
 
 MAX_BYTES = 1 << 20
@@ -54,7 +54,7 @@ def read_text(file: Path, place: str) -> str:
 
 
 def with_secrets(record: Record, place: str, home: Path) -> Record:
-    """The record with the content of its `*_file` settings in place of the secrets; relative ones start at `home`.
+    """The record with the content of its `*_file` settings in place of the secrets; relative files start at `home`.
 
     Raises ConfigError when a file cannot be read or is empty, and when a secret is there besides.
     """
@@ -69,6 +69,8 @@ def with_secrets(record: Record, place: str, home: Path) -> Record:
             changes[name] = _read_secret(home / file, f"{place} {name}_file")
     if isinstance(record, Token) and not record.owner:
         changes["owner"] = record.name
+    if isinstance(record, Gateway) and record.ca_file:
+        changes["ca_file"] = str(home / record.ca_file)
     return structs.replace(record, **changes)
 
 

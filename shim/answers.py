@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -38,13 +38,16 @@ COOKIE: Headers = [("WWW-Authenticate", 'Cookie realm="nbfolio"')]
 
 
 class HttpError(Exception):
-    """Raised where a request is refused; `message` is for whoever sent it."""
+    """Raised where a request is refused; `message` is for whoever sent it, `more` stands beside it in JSON."""
 
-    def __init__(self, status: int, message: str, headers: Headers | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, headers: Headers | None = None, more: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = HTTPStatus(status)
         self.message = message
         self.headers = headers or []
+        self.more = more or {}
 
 
 def send_error(
@@ -89,7 +92,7 @@ def _json(environ: WSGIEnvironment, error: HttpError) -> bytes:
     # PATH_INFO is bytes in disguise; what is not UTF-8 in it is escaped like the rest.
     url = quote(environ.get("PATH_INFO", "").encode("latin-1"), PATH_SAFE)
     fields = {"message": error.message, "status": error.status.value, "url": url, "error": error.status.phrase}
-    return json.dumps(fields).encode()
+    return json.dumps({**fields, **error.more}).encode()
 
 
 def _html(error: HttpError) -> bytes:

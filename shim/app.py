@@ -22,6 +22,7 @@ from shim.tokens import Tokens
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from shim.kernels.live import Live
     from shim.state import State
 
 
@@ -37,17 +38,30 @@ class Parts:
     logins: Logins | None
     """None: everybody may read."""
     metrics: Metrics
+    live: Live | None
+    """None: pages have no kernels."""
 
 
 def parts_of(config: Config, build: Publisher, metrics: Metrics, state: State | None = None) -> Parts:
-    """The parts that the settings ask for; `state` is needed where people log in."""
+    """The parts that the settings ask for; `state` is needed where people log in, and where pages have kernels."""
     logins = None
     if wants_logins(config):
         if state is None:
             raise ValueError("logins need a place to be kept in")
         logins = Logins.open(config, state)
     library, tokens = Library(config, build), Tokens(config.auth)
-    return Parts(config, published_files(config), build, library, tokens, logins, metrics)
+    live = None
+    if config.kernels.enabled and state is not None:
+        # Imported here: sites without kernels do without their libraries.
+        from shim.kernels.live import Live
+
+        live = Live.make(config, build, state, metrics, tokens)
+    return Parts(config, published_files(config), build, library, tokens, logins, metrics, live)
+
+
+def wants_state(config: Config) -> bool:
+    """Whether the settings ask for something that must survive a restart."""
+    return config.kernels.enabled or wants_logins(config)
 
 
 def published_files(config: Config) -> StaticFiles:
@@ -65,7 +79,7 @@ def published_files(config: Config) -> StaticFiles:
 
 def create_app(parts: Parts) -> WSGIApplication:
     """The application; it holds no state but its parts'."""
-    return Front(parts.config, parts.files, routes(parts), parts.build, parts.logins, parts.metrics)
+    return Front(parts.config, parts.files, routes(parts), parts.build, parts.logins, parts.metrics, parts.live)
 
 
 def routes(parts: Parts) -> Bottle:
@@ -75,13 +89,17 @@ def routes(parts: Parts) -> Bottle:
         app, parts.config, parts.build, parts.metrics, parts.tokens, restricted=parts.logins is not None
     )
     add_publishing_routes(app, parts.config, parts.library, parts.tokens, parts.metrics)
+    if parts.live:
+        from shim.kernels.routes import add_kernel_routes
+
+        add_kernel_routes(app, parts.config.site.base_path, parts.live, parts.tokens)
     if parts.logins:
         # Imported here: its pages need the theme.
         from shim.login import add_login_routes
 
         add_login_routes(app, parts.logins, parts.config, parts.metrics.login)
 
-    @app.get(r"/<path:re:(?!_api(/|$))[\s\S]+>")  # type: ignore[untyped-decorator]
+    @app.get(r"/<path:re:(?!_?api(/|$))[\s\S]+>")  # type: ignore[untyped-decorator]
     def page(path: str) -> NoReturn:
         if redirect := legacy(path, parts.files, presentation=parts.config.server.presentation_mode):
             raise Moved(redirect)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from builder.catalog import LivePage, published_catalog
 from builder.config import Config
 from builder.errors import NbfolioError
 from builder.hints import Stopper
@@ -35,6 +36,10 @@ class BuildState(Protocol):
     @property
     def ready(self) -> threading.Event:
         """Set once the first build is done, and cleared when the site is not kept up to date any more."""
+
+    @property
+    def catalog(self) -> Mapping[str, LivePage]:
+        """The pages after the last build, by path; empty before the first. It is replaced as a whole, never changed."""
 
 
 class Publisher(BuildState, Protocol):
@@ -82,8 +87,14 @@ class BackgroundBuilder:
         self._queue = threading.Lock()
         self._spares = SparePools(worker_count(config.build.jobs))
         self._requests: list[_Request] = []
+        self._catalog: Mapping[str, LivePage] = {}
         self._trouble = "The site is being built; try again in a moment."
         self._thread = threading.Thread(target=self._run, name="builder", daemon=True)
+
+    @property
+    def catalog(self) -> Mapping[str, LivePage]:
+        """The pages after the last build, by path; empty before the first. It is replaced as a whole, never changed."""
+        return self._catalog
 
     def __enter__(self) -> BackgroundBuilder:
         self._thread.start()
@@ -154,6 +165,9 @@ class BackgroundBuilder:
         except (NbfolioError, OSError):
             self._built(None)
             raise
+        finally:
+            # After an error, too: some pages may have been published before it.
+            self._catalog = builder.catalog()
         self._built(report)
         return report
 
@@ -232,9 +246,10 @@ class Announcer:
 class Finished:
     """Stands for the builder of a site that is served as it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config) -> None:
         self.ready = threading.Event()
         self.ready.set()
+        self.catalog: Mapping[str, LivePage] = published_catalog(config)
 
     def try_out(self, candidate: Candidate) -> str:
         """Nothing is built here."""

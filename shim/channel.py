@@ -15,6 +15,7 @@ from waitress.task import ErrorTask  # type: ignore[import-untyped]
 
 from shim.answers import HttpError, send_error
 from shim.task import Task
+from shim.upgrade import EARLY, OnSocket, asks_for_websocket
 from shim.uploads import DISK_FULL, megabytes
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if self.error:
             self.completed = True
             # What follows belongs to the refused body; it must not be taken for another request.
+            consumed = len(data)
+        elif self.completed and consumed < len(data) and asks_for_websocket(self):
+            # They could be frames, or a request that somebody in between took for frames.
+            self.error = HttpError(400, EARLY)
             consumed = len(data)
         elif self.completed and consumed < len(data):
             # Workers must not wait for a client to read one answer before they give it the next: one request at a
@@ -164,12 +169,26 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     task_class = Task
     error_task_class = Refusal
     refused = False
+    socket: Any
+    upgrade: OnSocket | None = None
+    """Who takes the connection over, between the answer of the application and that."""
     _lingers_until: float | None = None
     _discarded = 0
 
     def parser_class(self, adjustments: Any) -> Parser:
         """A parser for the next request."""
         return Parser(adjustments, self.server.body_limit)
+
+    def readable(self) -> bool:
+        """Whether to read; what comes after a request for a WebSocket is for whoever takes it over."""
+        return self.upgrade is None and bool(super().readable())
+
+    def service(self) -> None:
+        """Answer a request, on a worker's thread; a connection that goes on as a WebSocket leaves the server."""
+        super().service()
+        if self.upgrade is not None:
+            # All connections are looked after by one thread, which may be walking through them right now.
+            self.server.trigger.pull_trigger(self._detach)
 
     def is_late(self, now: float) -> bool:
         """Whether the client takes longer than it may, be it to send a request or to end after a refusal."""
@@ -212,6 +231,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         super().cancel()
         for request in requests:
             request.close()
+
+    def _detach(self) -> None:
+        on_socket, self.upgrade = self.upgrade, None
+        connection = self.socket
+        if on_socket is None or connection is None or not self.connected or self.will_close:
+            self.handle_close()
+            return
+        # What is left of the channel is closed, and forgotten by the server.
+        self.socket = None
+        self.handle_close()
+        try:
+            on_socket(connection)
+        except Exception:
+            logger.exception("A WebSocket could not be taken over.")
+            connection.close()
 
     def _linger(self) -> None:
         self.close_when_flushed = False

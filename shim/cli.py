@@ -68,9 +68,8 @@ def command(
 def serve(config: Config, *, build: bool) -> None:
     """Serve a site until SIGINT or SIGTERM. Raises ListenError when the address cannot be had."""
     # Imported here: --help and wrong settings are answered without the server's libraries.
-    from shim.app import create_app, parts_of
+    from shim.app import create_app, parts_of, wants_state
     from shim.background import Announcer, BackgroundBuilder, Finished
-    from shim.identity import wants_logins
     from shim.metrics import Metrics
     from shim.publishing import body_limit
     from shim.server import Server
@@ -89,8 +88,8 @@ def serve(config: Config, *, build: bool) -> None:
         metrics.built(report.seconds, report.built, report.failed, report.built + report.kept)
 
     with ExitStack() as stack:
-        state = stack.enter_context(closing(State(config.state_dir))) if wants_logins(config) else None
-        builder = BackgroundBuilder(config, built, say) if build else Finished()
+        state = stack.enter_context(closing(State(config.state_dir))) if wants_state(config) else None
+        builder = BackgroundBuilder(config, built, say) if build else Finished(config)
         parts = parts_of(config, builder, metrics, state)
         limit = body_limit(parts.tokens, (config.server.max_upload_mb << 20) + FRAMING)
         server = Server(create_app(parts), config.server.host, config.server.port, limit)
@@ -107,6 +106,9 @@ def serve(config: Config, *, build: bool) -> None:
         if isinstance(builder, BackgroundBuilder):
             parts.library.tidy()
             stack.enter_context(builder)
+        if parts.live:
+            # Entered last, so it ends first: whoever is connected need not wait for a build to learn of the end.
+            stack.enter_context(parts.live)
         server.run()
 
 

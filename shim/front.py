@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bottle import Bottle, HTTPError  # type: ignore[import-untyped]
 
@@ -14,8 +14,8 @@ from shim.client import Proxies
 from shim.headers import wants_html
 from shim.logs import log_request
 from shim.operations import building
-from shim.origins import is_foreign, own_origins
-from shim.pages import FOREVER, Redirect, is_static, locate
+from shim.origins import is_foreign, is_foreign_page, own_origins
+from shim.pages import EXTENSIONS, FOREVER, Redirect, is_static, locate
 from shim.startup import allowed_hosts, is_allowed
 from shim.static import NotPublishedError, StaticFiles
 from shim.targets import login_location
@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "media": "media",
     "assets": "assets",
     "_api": "api",
+    "api": "kernels",
     "login": "login",
     "logout": "login",
     "healthz": "operation",
@@ -52,12 +53,31 @@ OPEN_KINDS = frozenset({"assets", "api", "login", "operation"})
 OPEN_FILES = frozenset({"robots.txt", "favicon.ico"})
 
 
+KERNELS = ("Nbfolio-Kernels", "available")
+"""Tells a page that its live cells can have kernels here."""
+NO_KERNELS = "This server has no kernels."
+NOTHING_ELSE = "Kernels and sessions of pages are all there is below /api."
+
+
 class Moved(Exception):  # noqa: N818
     """Raised where another path is the right one."""
 
     def __init__(self, redirect: Redirect) -> None:
         super().__init__(redirect)
         self.redirect = redirect
+
+
+class LiveKernels(Protocol):
+    """What is to be known here of kernels."""
+
+    @property
+    def available(self) -> bool:
+        """Whether pages can have kernels."""
+        ...
+
+    def owner(self, environ: WSGIEnvironment) -> str:
+        """On whose behalf a token acts that stands for a login; "" without one."""
+        ...
 
 
 class _Call(NamedTuple):
@@ -76,6 +96,7 @@ class Front:
         build: BuildState,
         logins: Logins | None,
         metrics: Metrics,
+        live: LiveKernels | None = None,
     ) -> None:
         site, server = config.site, config.server
         self._files = files
@@ -83,6 +104,7 @@ class Front:
         self._build = build
         self._logins = logins
         self._metrics = metrics
+        self._live = live
         self._hosts = allowed_hosts(server)
         self._origins = own_origins(config)
         self._proxies = Proxies(server.trusted_proxies, config.auth.user_header)
@@ -113,7 +135,7 @@ class Front:
             url = location(self._base_path, moved.redirect.path, call.environ.get("QUERY_STRING", ""))
             return send_redirect(call.start_response, moved.redirect.permanent, url)
         except NotPublishedError:
-            error = HttpError(404, "There is nothing of that name.") if self._build.ready.is_set() else building()
+            error = self._nothing(call.environ)
         except HttpError as refused:
             error = refused
         except Exception as exception:
@@ -146,18 +168,20 @@ class Front:
             environ["PATH_INFO"] = as_sent
         return answer
 
+    def _nothing(self, environ: WSGIEnvironment) -> HttpError:
+        if environ.get("nbfolio.kind") == "kernels":
+            return HttpError(403, NOTHING_ELSE if self._live else NO_KERNELS)
+        return HttpError(404, "There is nothing of that name.") if self._build.ready.is_set() else building()
+
     def _check_sender(self, environ: WSGIEnvironment) -> None:
         client = environ["nbfolio.client"] = self._proxies.client(environ)
         # The host that was really asked for, too: a page that a foreign name brought here could send the other header.
         if not is_allowed(client.host, self._hosts) or not is_allowed(environ.get("HTTP_HOST", ""), self._hosts):
             raise HttpError(400, "This server does not answer for that host; server.allowed_hosts says for which.")
-        if is_foreign(
-            environ["REQUEST_METHOD"],
-            environ.get("HTTP_ORIGIN"),
-            environ.get("HTTP_SEC_FETCH_SITE"),
-            client.host,
-            self._origins,
-        ):
+        sender = (environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE"), client.host, self._origins)
+        # A WebSocket begins with a GET, and can do more than read.
+        upgrades = "HTTP_UPGRADE" in environ and is_foreign_page(*sender)
+        if upgrades or is_foreign(environ["REQUEST_METHOD"], *sender):
             raise HttpError(
                 403,
                 "Pages of other sites may not change anything here. If this is the same site behind a proxy, "
@@ -185,7 +209,10 @@ class Front:
 
     def _check_login(self, environ: WSGIEnvironment, logins: Logins) -> None:
         if user := logins.user_of(environ, environ["nbfolio.client"]):
-            environ["nbfolio.user"] = user
+            environ["nbfolio.user"], environ["nbfolio.owner"] = user, f"user:{user}"
+            return
+        if environ["nbfolio.kind"] == "kernels" and self._live and (owner := self._live.owner(environ)):
+            environ["nbfolio.user"] = environ["nbfolio.owner"] = owner
             return
         login = login_location(environ, self._base_path)
         if wants_html(environ.get("HTTP_ACCEPT", "")):
@@ -200,11 +227,21 @@ class Front:
             raise NotPublishedError
         if isinstance(found, Redirect):
             raise Moved(found)
-        lasts = path.partition("/")[0] in FOREVER
+        lasts = path.partition("/")[0] in FOREVER and not path.startswith(f"{EXTENSIONS}/")
         # Everybody may keep assets; the rest is for those who may read pages.
         private = "" if path.startswith("assets/") else self._private
         cache_control = f"{private or 'public, '}max-age=31536000, immutable" if lasts else f"{private}no-cache"
-        return self._files.answer(call.environ, call.start_response, found.name, cache_control)
+        start_response = call.start_response
+        if self._live and found.name.endswith(".html") and self._live.available:
+            start_response = _with_kernels(start_response)
+        return self._files.answer(call.environ, start_response, found.name, cache_control)
+
+
+def _with_kernels(start_response: StartResponse) -> StartResponse:
+    def tells(status: str, headers: Headers, exc_info: Any = None) -> Any:
+        return start_response(status, [*headers, KERNELS], exc_info)
+
+    return tells
 
 
 class _Outcome:

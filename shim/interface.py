@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
 
-Json = dict[str, Any]
-Content = Mapping[str, Json]
-"""Media type to schema."""
-Access = Literal["everybody", "readers", "operators", "publish", "cache"]
-"""Who may ask: those who may read, this machine or any token, or a token with that scope."""
+from shim.describing import Access, Answer, Content, Json, Operation, json_answer, number, record, schema, text
+from shim.kernels import interface as kernels
 
 ABOUT = """\
 Notebooks as pages, and the ways to publish them.
@@ -24,16 +19,18 @@ slow are refused before anything else happens (400, 408, 413, 431, 501)."""
 REFUSALS = {
     400: "The request cannot be understood, the path cannot be used, or the server does not answer for that host.",
     401: "It takes a login, or a token in the Authorization header.",
-    403: "A page of another site or a service worker asks for it, or the token lacks the scope.",
+    403: "A page of another site or a service worker asks for it, the token lacks the scope, or the page is not live.",
     404: "There is nothing of that name.",
-    409: "The name is that of a folder with content of its own.",
+    409: "The name is that of a folder with content of its own, or the page was updated meanwhile.",
     412: "The condition in the head of the request does not hold.",
     413: "The body of the request is larger than it may be.",
     415: "The body of the request is of a kind that is not taken here.",
     416: "The file has no such part.",
     422: "The file cannot be published; the message says why.",
+    426: "The address is for WebSockets alone.",
     429: "There were too many failed logins.",
     500: "Something went wrong; the log of the server says what, under the id of the request.",
+    502: "The server that runs kernels does not answer as it should.",
     503: "The site is being built, or there is too much to do.",
     507: "The server has no space left.",
 }
@@ -42,87 +39,56 @@ ANYWHERE = (400, 403, 500)
 """What every operation may refuse."""
 
 
-class Answer(NamedTuple):
-    """One answer that is no error: what it means, what is in it, and the headers that go with it."""
-
-    meaning: str
-    content: Content
-    headers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One method of one path; what stands in braces in the path is described in PARAMETERS."""
-
-    method: Literal["get", "post", "delete"]
-    path: str
-    summary: str
-    access: Access
-    answers: Mapping[int, Answer]
-    refusals: tuple[int, ...] = ()
-    headers: tuple[str, ...] = ()
-    """What a client may send, out of REQUEST_HEADERS."""
-    body: Content | None = None
-
-
-def _text(meaning: str, **more: Any) -> Json:
-    return {"type": "string", "description": meaning, **more}
-
-
-def _object(required: str, **properties: Json) -> Json:
-    return {"type": "object", "required": required.split(), "properties": properties}
-
-
-def _schema(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_NAME = _text("Name of the user.")
-_PASSWORD = _text("Password of the user.", format="password")
+_NAME = text("Name of the user.")
+_PASSWORD = text("Password of the user.", format="password")
 SCHEMAS: Json = {
-    "Error": _object(
+    "Error": record(
         "message status url error",
-        message=_text("What is wrong, and what to do about it."),
+        message=text("What is wrong, and what to do about it."),
         status={"type": "integer"},
-        url=_text("The path that was asked for, below the prefix of the site."),
-        error=_text("The usual name of the status."),
+        url=text("The path that was asked for, below the prefix of the site."),
+        error=text("The usual name of the status."),
+        queue=number("Place in the line for a kernel, 1 for the first; only where there is one."),
     ),
-    "Status": _object("status", status=_text("How the server is.", enum=["ok", "ready"])),
-    "Upload": _object(
+    "Status": record("status", status=text("How the server is.", enum=["ok", "ready"])),
+    "Upload": record(
         "file",
-        file=_text("A notebook (.ipynb) or a bundle (.zip with index.ipynb in it).", format="binary"),
+        file=text("A notebook (.ipynb) or a bundle (.zip with index.ipynb in it).", format="binary"),
     ),
-    "Published": _object(
+    "Published": record(
         "message status url",
-        message=_text("That it worked."),
+        message=text("That it worked."),
         status={"const": 201},
-        url=_text("The address of the upload below `/_api`."),
-        link=_text("The public address of the page; drafts have none, nor has an empty server.public_link_pattern."),
+        url=text("The address of the upload below `/_api`."),
+        link=text("The public address of the page; drafts have none, nor has an empty server.public_link_pattern."),
     ),
-    "Notebooks": _object("notebooks", notebooks={"type": "array", "items": _schema("Notebook")}),
-    "Notebook": _object(
+    "Notebooks": record("notebooks", notebooks={"type": "array", "items": schema("Notebook")}),
+    "Notebook": record(
         "path title kind published message link",
-        path=_text("Path of the dashboard."),
-        title=_text("Title of its page."),
-        kind=_text("Of bundles zip or folder.", enum=["notebook", "zip", "folder", "index"]),
+        path=text("Path of the dashboard."),
+        title=text("Title of its page."),
+        kind=text("Of bundles zip or folder.", enum=["notebook", "zip", "folder", "index"]),
         published={"type": "boolean"},
-        message=_text("Why it is not published, or what its author may want to mend."),
+        message=text("Why it is not published, or what its author may want to mend."),
         link={"type": ["string", "null"], "description": "The public address of its page."},
     ),
-    "Credentials": _object("username password", username=_NAME, password=_PASSWORD),
-    "LoginForm": _object(
-        "username password", username=_NAME, password=_PASSWORD, next=_text("Where to go then: a path of this site.")
+    "Credentials": record("username password", username=_NAME, password=_PASSWORD),
+    "LoginForm": record(
+        "username password", username=_NAME, password=_PASSWORD, next=text("Where to go then: a path of this site.")
     ),
-    "User": _object("user", user=_NAME),
+    "User": record("user", user=_NAME),
+    **kernels.SCHEMAS,
 }  # fmt: skip
 
 PARAMETERS: Json = {
-    "path": _text("Path of a dashboard, a folder or a file.", minLength=1),
-    "name": _text("Name of a file; pages have links to it.", minLength=1),
+    "path": text("Path of a dashboard, a folder or a file.", minLength=1),
+    "name": text("Name of a file; pages have links to it.", minLength=1),
+    **kernels.PARAMETERS,
 }
 REQUEST_HEADERS: Json = {
-    "If-None-Match": _text("`*`: publish only where there is no dashboard of that name.", enum=["*"]),
-    "Range": _text("The part of the file that is wanted, like `bytes=0-99`."),
+    "If-None-Match": text("`*`: publish only where there is no dashboard of that name.", enum=["*"]),
+    "Range": text("The part of the file that is wanted, like `bytes=0-99`."),
+    **kernels.REQUEST_HEADERS,
 }
 
 _ANYTHING: Content = {"*/*": {}}
@@ -136,10 +102,6 @@ _FILE = {
 }
 _PAGE = {**_FILE, 301: Answer("To the page, whose address ends with a slash.", _NOTHING, ("Location",))}
 _SHORT = {**_PAGE, 302: Answer("To the dashboard, or to the login.", _NOTHING, ("Location",))}
-
-
-def _json(meaning: str, schema: str) -> Answer:
-    return Answer(meaning, {"application/json": _schema(schema)})
 
 
 def _read(path: str, summary: str, answers: Mapping[int, Answer], access: Access = "readers") -> Operation:
@@ -160,12 +122,12 @@ SITE = (
 PUBLISHING = (
     Operation(
         "get", "/_api/notebooks", "All dashboards by path, published or not", "publish",
-        {200: _json("All dashboards.", "Notebooks")}, (503,),
+        {200: json_answer("All dashboards.", "Notebooks")}, (503,),
     ),
     Operation(
         "post", "/_api/notebooks/{path}", "Publish a dashboard, or replace it", "publish",
-        {201: _json("Its page is served.", "Published")}, (409, 412, 413, 415, 422, 503, 507),
-        ("If-None-Match",), {"multipart/form-data": _schema("Upload")},
+        {201: json_answer("Its page is served.", "Published")}, (409, 412, 413, 415, 422, 503, 507),
+        ("If-None-Match",), {"multipart/form-data": schema("Upload")},
     ),
     Operation(
         "delete", "/_api/notebooks/{path}", "Delete a dashboard", "publish",
@@ -184,8 +146,8 @@ LOGIN = (
     Operation("get", "/login", "The form", "everybody", {200: Answer("The form.", _HTML), 302: _SITE}),
     Operation(
         "post", "/login", "Log in, from the form or from a script", "everybody",
-        {200: _json("Logged in, for scripts.", "User"), 302: _SITE}, (401, 413, 415, 429, 503), (),
-        {"application/x-www-form-urlencoded": _schema("LoginForm"), "application/json": _schema("Credentials")},
+        {200: json_answer("Logged in, for scripts.", "User"), 302: _SITE}, (401, 413, 415, 429, 503), (),
+        {"application/x-www-form-urlencoded": schema("LoginForm"), "application/json": schema("Credentials")},
     ),
     Operation("get", "/logout", "A page that asks", "everybody", {200: Answer("The page.", _HTML), 302: _SITE}),
     Operation(
@@ -195,11 +157,11 @@ LOGIN = (
 )  # fmt: skip
 OPERATION = (
     Operation(
-        "get", "/healthz", "Whether the server is alive", "everybody", {200: _json("It is.", "Status")},
+        "get", "/healthz", "Whether the server is alive", "everybody", {200: json_answer("It is.", "Status")},
     ),
     Operation(
         "get", "/readyz", "Whether the site is built and kept up to date", "everybody",
-        {200: _json("It is.", "Status")}, (503,),
+        {200: json_answer("It is.", "Status")}, (503,),
     ),
     Operation(
         "get", "/metrics", "What the server counts, for Prometheus", "operators",
@@ -210,5 +172,5 @@ OPERATION = (
         {200: Answer("It is OpenAPI 3.1.", {"application/json": {}})},
     ),
 )  # fmt: skip
-GROUPS = {"site": SITE, "publishing": PUBLISHING, "login": LOGIN, "operation": OPERATION}
-"""All there is; logins only where there are any."""
+GROUPS = {"site": SITE, "publishing": PUBLISHING, "kernels": kernels.OPERATIONS, "login": LOGIN, "operation": OPERATION}
+"""All there is; kernels and logins only where there are any."""

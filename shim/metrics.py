@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from threading import Lock
 from typing import Literal, get_args
@@ -16,9 +16,11 @@ from prometheus_client.utils import floatToGoString
 
 from builder import __version__
 
-Kind = Literal["page", "media", "assets", "api", "login", "operation", "other"]
+Kind = Literal["page", "media", "assets", "api", "kernels", "login", "operation", "other"]
 """Which part of the server answers; the path itself is never a label, because there is no end of paths."""
 Action = Literal["upload", "delete", "clear_cache"]
+Start = Literal["ok", "warm", "busy", "failed"]
+"""How it went when somebody asked for a kernel: a new one, a warm one, none to be had now, or a gateway's failure."""
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 METRICS = {
@@ -33,6 +35,11 @@ METRICS = {
     "nbfolio_pages": "Pages in the site after the last run of the builder.",
     "nbfolio_failed_notebooks": "Notebooks that could not be rendered in the last run of the builder.",
     "nbfolio_logins_total": "Tries to log in by outcome: ok or failed.",
+    "nbfolio_kernels": "Kernels that run, by use: reader, or warm for those that wait for one.",
+    "nbfolio_kernels_waiting": "Readers in the line for a kernel.",
+    "nbfolio_kernel_sockets": "Open WebSockets to kernels.",
+    "nbfolio_kernel_starts_total": "Kernels that were asked for, by outcome: ok, warm, busy (a limit) or failed.",
+    "nbfolio_kernel_messages_refused_total": "Messages to kernels that were refused.",
 }
 """Name and meaning of every metric; on Linux there are the usual process_* metrics beside them."""
 
@@ -63,6 +70,11 @@ class Metrics:
         self._pages = self._gauge("nbfolio_pages")
         self._failed_notebooks = self._gauge("nbfolio_failed_notebooks")
         self._logins = self._counter("nbfolio_logins_total", "outcome")
+        self._kernels = self._gauge("nbfolio_kernels", "use")
+        self._kernels_waiting = self._gauge("nbfolio_kernels_waiting")
+        self._kernel_sockets = self._gauge("nbfolio_kernel_sockets")
+        self._kernel_starts = self._counter("nbfolio_kernel_starts_total", "outcome")
+        self._kernel_messages_refused = self._counter("nbfolio_kernel_messages_refused_total")
         self._start_at_zero()
 
     def started(self) -> None:
@@ -93,6 +105,27 @@ class Metrics:
         """Somebody tried to log in."""
         self._logins.labels("ok" if ok else "failed").inc()
 
+    def count_kernels(
+        self,
+        readers: Callable[[], int],
+        warm: Callable[[], int],
+        waiting: Callable[[], int],
+        sockets: Callable[[], int],
+    ) -> None:
+        """Ask these for their numbers from now on."""
+        self._kernels.labels("reader").set_function(readers)
+        self._kernels.labels("warm").set_function(warm)
+        self._kernels_waiting.set_function(waiting)
+        self._kernel_sockets.set_function(sockets)
+
+    def kernel_start(self, outcome: Start) -> None:
+        """Somebody asked for a kernel."""
+        self._kernel_starts.labels(outcome).inc()
+
+    def kernel_message_refused(self) -> None:
+        """A message to a kernel was refused."""
+        self._kernel_messages_refused.inc()
+
     def text(self) -> bytes:
         """All metrics now; the media type is CONTENT_TYPE."""
         return generate_latest(self)
@@ -111,6 +144,10 @@ class Metrics:
             self._builds.labels(outcome)
         for outcome in ("ok", "failed"):
             self._logins.labels(outcome)
+        for start in get_args(Start):
+            self._kernel_starts.labels(start)
+        for use in ("reader", "warm"):
+            self._kernels.labels(use)
 
     def _counter(self, name: str, *labels: str) -> Counter:
         return Counter(*_named(name), labels, registry=self._registry)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from builder import __version__
 from shim import interface
+from shim.describing import Access, Answer, Content, Json, Operation
 from shim.identity import wants_logins
-from shim.interface import Access, Answer, Content, Json, Operation
 
 if TYPE_CHECKING:
     from builder.config import Config
@@ -20,7 +20,7 @@ def description(config: Config) -> Json:
     access = _Access(config)
     paths: Json = {}
     for group, operations in interface.GROUPS.items():
-        if group == "login" and not access.by_login:
+        if (group == "login" and not access.by_login) or (group == "kernels" and not config.kernels.enabled):
             continue
         for operation in operations:
             paths.setdefault(operation.path, {})[operation.method] = _operation(operation, group, access)
@@ -68,13 +68,15 @@ class _Access:
                 return [{}, *by_token]
             case "readers" if self._passwords:
                 return [{"session": []}]
+            case "kernels" if self._passwords:
+                return [{"session": []}, *by_token]
         return []
 
     def answers(self, access: Access) -> Iterator[tuple[str, Json]]:
         """What those get who may not."""
-        if access in ("publish", "cache") or (self.by_login and access in ("readers", "operators")):
+        if access in ("publish", "cache") or (self.by_login and access in ("readers", "kernels", "operators")):
             yield "401", _reference(401)
-        if self.by_login and access == "readers":
+        if self.by_login and access in ("readers", "kernels"):
             yield "302", _answer(Answer("To the login, for browsers.", {}, ("Location",)))
 
 
@@ -92,7 +94,7 @@ def _operation(operation: Operation, group: str, access: _Access) -> Json:
     if operation.access in ("publish", "cache"):
         described["description"] = f"Takes a token with the scope {operation.access}, where the server has tokens."
     if operation.body:
-        described["requestBody"] = {"required": True, "content": _content(operation.body)}
+        described["requestBody"] = {"required": operation.access != "kernels", "content": _content(operation.body)}
     return described
 
 

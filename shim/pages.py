@@ -8,7 +8,9 @@ from typing import NamedTuple, Protocol
 FULL, PLAIN = "dashboards", "dashboards-plain"
 PAGE_TREES = (FULL, PLAIN)
 FOREVER = ("assets", "media")
-"""Folders whose file names change with the content."""
+"""Where the files have a hash of their content, or a version, in their name."""
+EXTENSIONS = "assets/nbextensions"
+"""The exception: widget libraries call their files as they were installed."""
 ROOT_FILES = ("index.html", "feed.xml", "robots.txt", "sitemap.xml")
 HEAD_BYTES = 64 << 10
 """Bytes of a page within which its body begins."""

@@ -127,7 +127,7 @@ def _connections() -> int:
 
 
 def _busy(channel: Any) -> bool:
-    return bool(channel.requests or channel.total_outbufs_len)
+    return bool(channel.requests or channel.total_outbufs_len or channel.upgrade)
 
 
 def _listen(host: str, port: int) -> socket.socket:

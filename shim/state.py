@@ -24,6 +24,10 @@ STEPS: tuple[tuple[str, ...], ...] = (
         " began REAL NOT NULL, seen REAL NOT NULL) WITHOUT ROWID",
         "CREATE INDEX sessions_of_user ON sessions (user, began)",
     ),
+    (
+        "CREATE TABLE kernels (id TEXT PRIMARY KEY, gateway TEXT NOT NULL, kernel TEXT NOT NULL,"
+        " ended INTEGER NOT NULL, record TEXT NOT NULL) WITHOUT ROWID",
+    ),
 )
 """What makes each version of the schema from the one before; steps are added and never changed."""
 

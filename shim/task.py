@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from waitress.task import WSGITask  # type: ignore[import-untyped]
 from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
+from shim.upgrade import Upgrade, asks_for_websocket
+
 if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
     from shim.folder import Headers
 
 _NOT_OURS = frozenset({"Date", "Server", "Connection", "Transfer-Encoding"})
@@ -22,6 +26,22 @@ class Task(WSGITask):  # type: ignore[misc]
     """
 
     wrote_header: bool
+    _upgrade: Upgrade | None = None
+
+    def get_environment(self) -> WSGIEnvironment:
+        """The WSGI environment, with `nbfolio.upgrade` in it when the client asks for a WebSocket."""
+        environ: WSGIEnvironment = super().get_environment()
+        if asks_for_websocket(self.request):
+            environ["nbfolio.upgrade"] = self._upgrade = Upgrade(self.request)
+        return environ
+
+    def finish(self) -> None:
+        """End the answer, or have the connection taken over when it goes on as a WebSocket."""
+        if not self._is_upgraded():
+            super().finish()
+            return
+        self.close_on_finish = False
+        self.channel.upgrade = self._upgrade.on_socket if self._upgrade else None
 
     def set_close_on_finish(self) -> None:
         """Close the connection after this answer, unless a client of today needs no close to see its end."""
@@ -44,6 +64,8 @@ class Task(WSGITask):  # type: ignore[misc]
 
     def write(self, data: bytes) -> None:
         """Send a part of the body; the first one goes in one piece with the head."""
+        if self._is_upgraded():
+            return
         if self.wrote_header or not data or not self.complete or self.content_length is None or not self.has_body:
             super().write(data)
             return
@@ -55,6 +77,10 @@ class Task(WSGITask):  # type: ignore[misc]
             return
         self.content_bytes_written += len(data)
         self.channel.write_soon(head + data)
+
+    def _is_upgraded(self) -> bool:
+        # An application may still fail after it has accepted; then the answer is an error like any other.
+        return bool(self._upgrade and self._upgrade.on_socket and self.status.startswith("101"))
 
 
 @lru_cache(maxsize=4)

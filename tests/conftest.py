@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+import builder.slow_imports  # noqa: F401
+
 GRACE_SECONDS = 5
 """How long threads and processes that were told to end may take to be gone."""
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +22,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from making import markdown, notebook, write
 
 from builder.config import load_config
-from shim.app import create_app, parts_of, wants_logins
+from shim.app import create_app, parts_of, wants_state
 from shim.background import BackgroundBuilder, Finished
 from shim.metrics import Metrics
 from shim.publishing import body_limit
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from builder.config import Config
+    from shim.kernels.live import Live
 
 BOUNDARY = "a-boundary"
 TELLTALES = ("Traceback", 'File "', ".py", "waitress", "Bottle", "bottle", "wsgi", "Errno", "Exception", sys.prefix)
@@ -126,7 +127,7 @@ def check(answer: Answer, method: str, *private: object) -> Answer:
         assert answer["x-request-id"]
         if answer["content-type"] == "application/json":
             fields = answer.json()
-            assert list(fields) == ["message", "status", "url", "error"]
+            assert [name for name in fields if name != "queue"] == ["message", "status", "url", "error"]
             assert fields["status"] == answer.status
             assert fields["message"].isprintable(), fields
             assert fields["message"][-1] in ".!?", fields
@@ -148,6 +149,8 @@ class Shim:
     """"http": over a socket; "wsgi": through wsgiref's validator."""
     host: str = "localhost"
     headers: Mapping[str, str] = field(default_factory=dict)
+    live: Live | None = None
+    """What has its kernels."""
 
     @property
     def source(self) -> Path:
@@ -281,26 +284,29 @@ def running(surroundings: Path, *, source: str = "notebooks", build: bool = True
     folder = surroundings / source
     # One notebook to render, so that the renderer is started here and not inside the first test that needs it.
     write(folder, "first.ipynb", page_of("# First"))
-    settings = {"build__jobs": 1, **overrides}
+    # Only tests of kernels have some: their server takes a while to start.
+    settings = {"build__jobs": 1, "kernels__enabled": False, **overrides}
     config = load_config(folder, None, {}, {name.replace("__", "."): value for name, value in settings.items()})
     metrics = Metrics()
     said: list[str] = []
-    builder = BackgroundBuilder(config, lambda report: None, said.append) if build else Finished()
-    with closing(State(config.state_dir)) if wants_logins(config) else closing(BytesIO()) as state:
-        parts = parts_of(config, builder, metrics, state if isinstance(state, State) else None)
+    builder = BackgroundBuilder(config, lambda report: None, said.append) if build else Finished(config)
+    with ExitStack() as stack:
+        state = stack.enter_context(closing(State(config.state_dir))) if wants_state(config) else None
+        parts = parts_of(config, builder, metrics, state)
         limit = body_limit(parts.tokens, (config.server.max_upload_mb << 20) + FRAMING)
         app = create_app(parts)
         server = Server(app, "127.0.0.1", 0, limit)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
-            if isinstance(builder, BackgroundBuilder):
-                parts.library.tidy()
-                with builder:
+            with ExitStack() as parts_at_work:
+                if isinstance(builder, BackgroundBuilder):
+                    parts.library.tidy()
+                    parts_at_work.enter_context(builder)
                     assert builder.ready.wait(120), said
-                    yield Shim(surroundings, config, app, server, config.auth.api_token)
-            else:
-                yield Shim(surroundings, config, app, server, config.auth.api_token)
+                if parts.live:
+                    parts_at_work.enter_context(parts.live)
+                yield Shim(surroundings, config, app, server, config.auth.api_token, live=parts.live)
         finally:
             server.stop()
             thread.join(60)

@@ -66,8 +66,8 @@ def is_answered(port: int, request: bytes) -> bool:
 class Stuck(Finished):
     """A builder that is busy with something long."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
         self.free = threading.Event()
         self.entered = threading.Semaphore(0)
 
@@ -136,15 +136,17 @@ def flooded(app: WSGIApplication, stuck: Stuck, request: bytes, working: int) ->
 
 
 def test_many_who_clear_the_cache_leave_workers_for_readers(tmp_path: Path) -> None:
-    stuck = Stuck()
-    app = create_app(parts_of(built_of(tmp_path), stuck, Metrics()))
+    config = built_of(tmp_path)
+    stuck = Stuck(config)
+    app = create_app(parts_of(config, stuck, Metrics()))
     request = b"DELETE /_api/cache HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert flooded(app, stuck, request, working=1)
 
 
 def test_uploads_that_wait_for_others_leave_workers_for_readers(tmp_path: Path) -> None:
-    stuck = Stuck()
-    app = create_app(parts_of(built_of(tmp_path), stuck, Metrics()))
+    config = built_of(tmp_path)
+    stuck = Stuck(config)
+    app = create_app(parts_of(config, stuck, Metrics()))
     body = form(Part("file", page_of("# B"), "b.ipynb"))
     head = (
         "POST /_api/notebooks/b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -177,7 +179,7 @@ def with_logins(folder: Path) -> Iterator[tuple[Parts, Watched]]:
     config = msgspec.structs.replace(config, auth=msgspec.structs.replace(config.auth, user=(user,)))
     watched = Watched([user])
     with closing(State(config.state_dir)) as state:
-        parts = parts_of(config, Finished(), Metrics(), state)
+        parts = parts_of(config, Finished(config), Metrics(), state)
         assert parts.logins
         yield replace(parts, logins=replace(parts.logins, accounts=watched)), watched
 
@@ -223,7 +225,7 @@ def test_strangers_do_not_learn_which_pages_there_are_below_names_of_open_routes
 def test_entity_tags_show_no_inode_numbers(tmp_path: Path) -> None:
     config = built_of(tmp_path)
     page = write(config.output, "dashboards/a/index.html", b"<!doctype html>")
-    with serving(create_app(parts_of(config, Finished(), Metrics()))) as server:
+    with serving(create_app(parts_of(config, Finished(config), Metrics()))) as server:
         request = b"GET /dashboards/a/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         headers = parsed(exchange(server.port, request)).headers
     etag = next(value for name, value in headers if name.lower() == "etag")
@@ -238,7 +240,7 @@ def test_entity_tags_show_no_inode_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mark", ["X-Forwarded-For: 192.0.2.7", "Via: 1.1 proxy", "Forwarded: for=192.0.2.7"])
 def test_without_tokens_requests_of_a_proxy_change_nothing(tmp_path: Path, mark: str) -> None:
     config = built_of(tmp_path)
-    with serving(create_app(parts_of(config, Finished(), Metrics()))) as server:
+    with serving(create_app(parts_of(config, Finished(config), Metrics()))) as server:
         head = f"DELETE /_api/cache HTTP/1.1\r\nHost: localhost\r\n{mark}\r\nConnection: close\r\n\r\n"
         assert parsed(exchange(server.port, head.encode())).status in (401, 403)
 
@@ -291,6 +293,6 @@ def test_a_body_in_chunks_is_no_further_request_when_the_version_knows_no_chunks
     head = (
         f"POST /x HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n{length}Transfer-Encoding: chunked\r\n\r\n"
     )
-    with serving(create_app(parts_of(config, Finished(), Metrics()))) as server:
+    with serving(create_app(parts_of(config, Finished(config), Metrics()))) as server:
         answers = exchange(server.port, f"{head}0\r\n\r\n{hidden}".encode())
     assert answers.count(b"HTTP/1.") == 1

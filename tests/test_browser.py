@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin
 
 import pytest
+from browsing import SCREENS, Watched, chromium, served
 from making import code, display, error, markdown, notebook, png, png64, result, stream, write
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 from sites import build
 
 pytestmark = pytest.mark.browser
@@ -27,13 +24,6 @@ ROOT = Path(__file__).parent.parent
 AXE = ROOT / "themes/runtime/node_modules/axe-core/axe.min.js"
 PREFIX = "some portal/team"
 """Where the sites lie on the server: any static host, below any folder."""
-
-SCREENS = {"phone": (390, 844), "laptop": (1280, 800), "wide": (1920, 1080)}
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-features=SpareRendererForSitePerProcess,Translate,OptimizationHints,MediaRouter",
-]  # fmt: skip
 
 SHOWCASE = (
     "", "folder", "folder/deep", "long", "folded", "grid", "report", "bundle", "packed", "folder/front/side",
@@ -243,28 +233,6 @@ def write_showcase(source: Path) -> None:
 # The sites, a server, a browser
 
 
-class Handler(SimpleHTTPRequestHandler):
-    """A static host; quiet, and never kept waiting by a connection that was opened in advance."""
-
-    timeout = 0.5
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """`folder` on a free port of this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> None:
     """Not looked at here: Chromium starts and ends helpers when it likes, and they all end with this file."""
@@ -292,11 +260,8 @@ def host(web: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(chromium_path: str) -> Iterator[Browser]:
-    """One Chromium for this file, and no longer: the event loop inside would be in the way of other tests."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium(chromium_path) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -305,30 +270,8 @@ def bases(web: Path, host: str) -> dict[str, str]:
     return {"http": urljoin(host, quote(PREFIX)) + "/", "file": (web / PREFIX).as_uri() + "/"}
 
 
-class Watched:
-    """A page of the browser together with everything it should not have done."""
-
-    def __init__(self, context: BrowserContext, base: str) -> None:
-        self.page: Page = context.new_page()
-        self.base = base
-        self.faults: list[str] = []
-        on = self.page.on
-        on("console", lambda said: self.note(said.type in ("error", "warning"), f"console {said.type}: {said.text}"))
-        on("pageerror", lambda raised: self.note(True, f"exception: {raised}"))
-        on("request", lambda request: self.note(self.outside(request.url), f"request to {request.url}"))
-        on("requestfailed", self.note_failure)
-        on("response", lambda answer: self.note(answer.status >= 400, f"{answer.status}: {answer.url}"))
-
-    def note(self, fault: bool, text: str) -> None:
-        if fault:
-            self.faults.append(text)
-
-    def note_failure(self, request: Request) -> None:
-        """A request that was under way when the reader went on is none that failed."""
-        self.note(request.failure != "net::ERR_ABORTED", f"failed: {request.url} {request.failure}")
-
-    def outside(self, url: str) -> bool:
-        return not url.startswith((self.base, "data:", "blob:"))
+class Visit(Watched):
+    """A watched page of one of the sites."""
 
     def open(self, site: str, path: str, variant: str = "full", wait: str = "load") -> Page:
         tree = "dashboards" if variant == "full" else "dashboards-plain"
@@ -341,12 +284,12 @@ class Watched:
 def opened(browser: Browser, bases: dict[str, str]) -> Iterator[Any]:
     """Makes watched pages in contexts of their own; none of them may have done wrong in the end."""
     contexts: list[BrowserContext] = []
-    watched: list[Watched] = []
+    watched: list[Visit] = []
 
-    def make(transport: str = "http", screen: str = "laptop", **options: Any) -> Watched:
+    def make(transport: str = "http", screen: str = "laptop", **options: Any) -> Visit:
         width, height = SCREENS[screen]
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
-        watched.append(Watched(contexts[-1], bases[transport]))
+        watched.append(Visit(contexts[-1], bases[transport]))
         return watched[-1]
 
     yield make

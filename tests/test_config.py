@@ -426,6 +426,14 @@ def test_secrets_come_from_files_beside_the_settings(tmp_path: Path) -> None:
     assert config.origins["auth.api_token"] == "site.toml"
 
 
+@pytest.mark.parametrize("file", ["ca.pem", "certificates/../ca.pem", "{}/elsewhere.pem"])
+def test_the_certificates_of_a_gateway_lie_beside_the_settings(tmp_path: Path, file: str) -> None:
+    file = file.format(tmp_path)
+    text = f'[[kernels.gateway]]\nname = "main"\nurl = "https://gate.example.org"\nca_file = "{file}"\n'
+    assert load(tmp_path, text).kernels.gateway[0].ca_file == str(tmp_path / file)
+    assert load(tmp_path, text.replace(file, "")).kernels.gateway[0].ca_file == ""
+
+
 def test_a_secret_given_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     said = "both api_token and api_token_file are given"

@@ -129,7 +129,7 @@ def test_every_route_is_in_the_guide(tmp_path: Path) -> None:
     config = load_config(tmp_path, None, {}, auth)
     state = State(config.state_dir)
     try:
-        rules = {route.rule for route in routes(parts_of(config, Finished(), Metrics(), state)).routes}
+        rules = {route.rule for route in routes(parts_of(config, Finished(config), Metrics(), state)).routes}
     finally:
         state.close()
     documented = {span for row in rows(section(guide("deploying"), "run-shim")) for span in spans(row[0])}

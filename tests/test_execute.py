@@ -22,8 +22,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import builder.execute
+from builder.environment import kernel_environment
 from builder.errors import NotebookError
-from builder.execute import execute_notebook, kernel_environment, needs_execution
+from builder.execute import execute_notebook, needs_execution
 
 GONE_SECONDS = 20.0
 

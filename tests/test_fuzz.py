@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +20,11 @@ from fuzzing.targets import TARGETS, fuzz
 from builder.bundles import open_bundle
 from builder.errors import ConfigError
 from shim import front
+from shim.kernels import filter as kernel_filter
+from shim.kernels import framing as kernel_framing
+from shim.kernels import messages as kernel_messages
+from shim.kernels.filter import Down, Filter, Payload, Up
+from shim.kernels.messages import Message, serialise
 from shim.uploads import receive
 
 PROGRAM = Path(__file__).parent / "benchmarks" / "fuzz.py"
@@ -89,6 +96,26 @@ def _believes_everybody(asked: str, base_path: str) -> str:
 def _lets_everybody_in(*given: Any) -> None: ...
 
 
+def _finds_a_cell_in_anything(code: object) -> int:
+    return 0
+
+
+def _trusts_tables(payload: bytes, start: int, offsets: Sequence[int]) -> list[bytes]:
+    return [payload[begin:end] for begin, end in pairwise(offsets)]
+
+
+def _sends_what_nobody_asked_for(judge: Filter, message: Message) -> Up:
+    return Up(serialise(message, judge._v1))
+
+
+def _hears_everything(judge: Filter, payload: Payload) -> Down:
+    return Down(payload)
+
+
+def _sees_no_traceback(payload: Payload) -> bool:
+    return False
+
+
 SABOTAGE: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "segments are not looked at": ("paths", paths, "safe_relative", _passes_everything),
     "links are followed": ("paths", paths, "contained", _follows_links),
@@ -99,6 +126,12 @@ SABOTAGE: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "bundles have no limits": ("zip", archives, "open_bundle", _opens_without_limits),
     "errors show secrets": ("configuration", configuration, "load_config", _tells_the_secret),
     "readers need no login": ("routes", front.Front, "_check_login", _lets_everybody_in),
+    "code is taken for the number of a cell": ("kernel-messages", kernel_filter, "_index", _finds_a_cell_in_anything),
+    "keys may stand twice in a message": ("kernel-messages", kernel_messages, "_load_readers", json.loads),
+    "parts of a message may overlap": ("kernel-messages", kernel_framing, "_cut", _trusts_tables),
+    "pages send input unasked": ("kernel-messages", Filter, "_reply", _sends_what_nobody_asked_for),
+    "kernels may say anything": ("kernel-messages", Filter, "_judge_down", _hears_everything),
+    "widgets show tracebacks": ("kernel-messages", kernel_filter, "may_hold_traceback", _sees_no_traceback),
     "pages of other sites may send anything": ("requests", requests, "is_foreign", _lets_everybody_in),
 }
 

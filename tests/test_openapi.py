@@ -257,7 +257,7 @@ def test_strangers_are_turned_away_exactly_where_a_login_or_token_is_described(a
     client = Client(CLOSED if logins else OPEN)
     for path, item in described(logins=logins)["paths"].items():
         for method, operation in item.items():
-            url = path.format(path="one", name="one")
+            url = path.format(**dict.fromkeys(PARAMETERS, "one"))
             status = client.open(url, method=method.upper(), environ_base={"REMOTE_ADDR": address}).status_code
             # one that may be empty is for programs on this machine
             free = {} in operation["security"] and address == "127.0.0.1"
@@ -274,7 +274,7 @@ def test_the_server_gives_this_very_description() -> None:
 def test_methods_that_are_not_described_are_refused_with_those_that_are(logins: bool) -> None:
     client = Client(CLOSED if logins else OPEN)
     for path, item in described(logins=logins)["paths"].items():
-        answer = client.open(path.format(path="one", name="one"), method="OPTIONS")
+        answer = client.open(path.format(**dict.fromkeys(PARAMETERS, "one")), method="OPTIONS")
         if answer.status_code == 401:
             continue
         methods = {method.upper() for method in item}

@@ -23,6 +23,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 VEGALITE = "application/vnd.vegalite.v5+json"
 BOKEH = "application/vnd.bokehjs_exec.v0+json"
+BOKEH_LOAD = "application/vnd.bokehjs_load.v0+json"
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 640, 480)
 PNG_TEXT = base64.b64encode(PNG).decode()
 PNG_NAME = f"{hashlib.sha256(PNG).hexdigest()}.png"
@@ -349,15 +350,58 @@ def test_a_chart_without_image_shows_what_needs_no_script(others: dict[str, str]
     assert context.references.externals == []
 
 
-def test_bokeh_keeps_html_script_and_json() -> None:
+def test_the_script_of_a_bokeh_chart_waits_for_the_bokeh_of_the_site() -> None:
     context = new_context()
-    html = render(
-        display({BOKEH: "", "text/html": "<div id=root></div>", "application/javascript": "draw()"}), context=context
-    )
+    bundle = {BOKEH: "", "text/html": "<div id=root></div>", "application/javascript": "draw('</script>')"}
+    html = render(display(bundle), context=context)
     assert "<div id=root></div>" in html
-    assert "draw()" in html
-    assert f'<script type="{BOKEH}">""</script>' in html
+    assert f'<script type="{BOKEH}">"draw(\'\\u003c/script>\')"</script>' in html
+    assert html.count("<script") == 1
     assert context.features == {"bokeh"}
+
+
+def test_what_loads_bokeh_in_a_notebook_shows_and_fetches_nothing() -> None:
+    load = 'const js_urls = ["https://cdn.bokeh.org/bokeh/release/bokeh-3.9.2.min.js"];'
+    context = new_context()
+    html = render(display({BOKEH_LOAD: load, "application/javascript": f"require; {load}"}), context=context)
+    assert html.count("<script") == 1
+    assert re.search(
+        f'<div class="data chart" data-mime="{re.escape(BOKEH_LOAD)}"><script type="[^"]*">"const js', html
+    )
+    assert context.features == {"bokeh"}
+
+
+def test_a_chart_of_a_bokeh_server_is_its_html() -> None:
+    html = render(display({BOKEH: "", "text/html": '<script src="http://localhost:5006/autoload.js"></script>'}))
+    assert '<script src="http://localhost:5006/autoload.js"></script>' in html
+    assert BOKEH in html
+
+
+ALTAIR = """
+<style></style><div id="altair-viz-1"></div>
+<script type="text/javascript">
+  (function(spec, embedOpt){
+    const paths = {"vega-embed": "https://cdn.jsdelivr.net/npm/vega-embed@7?noext"};
+  })(SPEC, {"mode": "vega-lite"});
+</script>"""
+
+
+def test_html_of_altair_becomes_a_chart_that_needs_nothing_from_elsewhere() -> None:
+    spec = '{"mark": "bar", "title": "a}, {b", "$schema": "https://vega.github.io/schema/vega-lite/v5.20.1.json"}'
+    context = new_context()
+    html = render(display({"text/html": ALTAIR.replace("SPEC", spec), "text/plain": "alt.Chart()"}), context=context)
+    assert f'<div class="data chart" data-mime="{VEGALITE}"><pre tabindex="0">alt.Chart()</pre>' in html
+    assert '"title":"a}, {b"' in html
+    assert "jsdelivr" not in html
+    assert context.features == {"vega"}
+
+
+@pytest.mark.parametrize(
+    "spec", ["{", "{}", '{"$schema": 3}', '{"$schema": "https://x/vega-lite/v9.json"}', "[" * 9999]
+)
+def test_html_that_only_looks_like_a_chart_stays_html(spec: str) -> None:
+    html = render(display({"text/html": ALTAIR.replace("SPEC", spec)}))
+    assert "altair-viz-1" in html
 
 
 def test_a_widget_with_stored_state_is_kept_for_the_runtime() -> None:

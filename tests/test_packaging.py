@@ -95,9 +95,9 @@ def test_the_wheel_holds_every_file_of_the_checkout_in_its_place_and_no_other(wh
     files = {f"{place}/{name}" for folder, place in PLACES.items() for name in tracked(folder)}
     manifest = json.loads(read(wheel, f"builder/{RUNTIME}manifest.json"))
     fonts = re.findall(r'url\("\./([^"]+)"\)', read(wheel, f"builder/{RUNTIME}{manifest['fonts']}"))
-    made = ("manifest.json", "THIRD-PARTY.txt", manifest["page"], manifest["fonts"], *fonts)
-    bundle = {f"builder/{RUNTIME}{name}" for name in made}
     assert len(fonts) == 1
+    assert {"THIRD-PARTY.txt", "manifest.json", manifest["page"], manifest["fonts"], *fonts} < set(manifest["files"])
+    bundle = {f"builder/{RUNTIME}{name}" for name in manifest["files"]}
     assert {name for name in names if "dist-info/" not in name} == files | bundle
 
 

@@ -54,10 +54,13 @@ http {{
   client_max_body_size 0;
   ssl_certificate "{certificate}";
   ssl_certificate_key "{certificate}";
+  map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
   server {{
     listen 127.0.0.1:{plain};
     listen 127.0.0.1:{tls} ssl;
     proxy_http_version 1.1;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection $connection_upgrade;
     proxy_request_buffering {buffering};
     proxy_set_header Host $http_host;
     proxy_set_header X-Forwarded-Host $http_host;

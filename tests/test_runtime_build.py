@@ -210,12 +210,53 @@ def test_the_project_has_a_fresh_bundle() -> None:
     assert is_fresh(RUNTIME, BUNDLE), "the bundle is stale: pip install -e . makes it"
 
 
+def compressed(names: list[str]) -> int:
+    """Bytes that a browser gets for these files of the bundle."""
+    return sum(len(gzip.compress((BUNDLE / name).read_bytes())) for name in names)
+
+
 def test_what_every_page_loads_stays_small() -> None:
-    page = json.loads((BUNDLE / "manifest.json").read_text())["page"]
-    assert len(gzip.compress((BUNDLE / page).read_bytes())) < 15 * 1024
+    assert compressed([manifest()["page"]]) < 15 * 1024
 
 
-def test_the_page_script_works_as_a_classic_script() -> None:
-    page = json.loads((BUNDLE / "manifest.json").read_text())["page"]
-    code = (BUNDLE / page).read_text()
-    assert re.findall(r"\bimport\b|\bexport\b|https?://", code) == []
+def test_what_live_pages_load_before_any_widget_or_chart_stays_small() -> None:
+    live = manifest()["live"]
+    assert live[0].startswith("live.")
+    assert len(live) > 1
+    assert 5 * 1024 < compressed(live) < 60 * 1024
+
+
+def test_the_page_script_works_as_a_classic_script_and_knows_the_live_modules() -> None:
+    code = (BUNDLE / manifest()["page"]).read_text()
+    assert re.findall(r"\bimport\b(?!\()|\bexport\b|https?://", code) == []
+    assert manifest()["live"][0] in code
+
+
+def test_every_module_that_a_module_loads_is_there() -> None:
+    names = {path.name for path in BUNDLE.iterdir()}
+    loaded = {
+        found
+        for path in BUNDLE.glob("*.js")
+        for found in re.findall(r"""(?:from|import)\s*\(?["']\./([\w.-]+)["']""", path.read_text())
+    }
+    assert loaded <= names
+    assert {name.split(".")[0] for name in loaded} > {"chunk", "manager", "markdown", "plotly", "vega"}
+
+
+def test_the_bundle_names_all_that_is_inside() -> None:
+    notices = (BUNDLE / "THIRD-PARTY.txt").read_text()
+    for package in (
+        "@jupyter-widgets/base",
+        "@lumino/widgets",
+        "dompurify",
+        "plotly.js-dist-min",
+        "temml",
+        "vega-lite",
+    ):
+        assert re.search(rf"^{re.escape(package)} \d", notices, re.MULTILINE), package
+
+
+def manifest() -> dict[str, Any]:
+    """What the bundle of this project says of itself."""
+    told: dict[str, Any] = json.loads((BUNDLE / "manifest.json").read_text())
+    return told

@@ -134,7 +134,7 @@ def make_site(root: Path) -> Path:
 def client_of(root: Path, build: Any = None, **overrides: object) -> Client:
     """A client of the application for the site in `root`; overrides are written `site__base_url`."""
     config = load_config(root, None, {}, {name.replace("__", "."): value for name, value in overrides.items()})
-    return Client(create_app(parts_of(config, build or Finished(), Metrics())))
+    return Client(create_app(parts_of(config, build or Finished(config), Metrics())))
 
 
 @pytest.fixture(scope="module")
@@ -265,8 +265,9 @@ def test_assets_and_media_are_kept_for_good_and_pages_are_asked_for_again(
     assert get("/dashboards/a/data.csv").headers["cache-control"] == "no-cache"
     assert get("/assets/gone.js").headers["cache-control"] == "no-store"
     settings = {"auth.user_header": "X-Forwarded-User", "server.trusted_proxies": ("127.0.0.1",)}
+    config = load_config(root, None, {}, settings)
     with closing(State(tmp_path)) as state:
-        parts = parts_of(load_config(root, None, {}, settings), Finished(), Metrics(), state)
+        parts = parts_of(config, Finished(config), Metrics(), state)
     guarded = Client(create_app(parts), {"Host": "localhost", "X-Forwarded-User": "ada"})
     assert guarded("/").headers["cache-control"] == "private, no-cache"
     assert guarded("/media/abc.png").headers["cache-control"] == "private, max-age=31536000, immutable"

@@ -298,7 +298,7 @@ def test_the_background_builder_builds_on_request_and_until_it_is_stopped(tmp_pa
         assert builder.summaries() == []
     with pytest.raises(NotBuildingError, match="about to stop"):
         builder.refresh([])
-    assert Finished().ready.is_set()
+    assert Finished(load_config(tmp_path, None, {}, {})).ready.is_set()
 
 
 def test_requests_of_many_threads_are_served_together(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def running(app: WSGIApplication, host: str = "127.0.0.1") -> Iterator[Server]:
 def application(root: Path) -> WSGIApplication:
     """The application for the site in `root`."""
     config = load_config(root, None, {}, {})
-    return create_app(parts_of(config, Finished(), Metrics()))
+    return create_app(parts_of(config, Finished(config), Metrics()))
 
 
 @pytest.fixture(scope="module")

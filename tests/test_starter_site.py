@@ -24,7 +24,7 @@ MADE = {"_site", ".nbfolio", ".ipynb_checkpoints"}
 """What a build in place and JupyterLab leave behind; it is no part of the site."""
 FILES = [path for path in sorted(SITE.rglob("*")) if path.is_file() and not MADE & set(path.relative_to(SITE).parts)]
 NOTEBOOKS = {path.relative_to(SITE).as_posix(): path for path in FILES if path.suffix == ".ipynb"}
-DASHBOARDS = {"gallery/bikes.ipynb": "grid", "gallery/electricity.ipynb": "report"}
+DASHBOARDS = {"gallery/bikes.ipynb": "grid", "gallery/electricity.ipynb": "report", "gallery/loan.ipynb": "grid"}
 KB = 1024
 
 every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
@@ -164,7 +164,7 @@ def test_errors_and_warnings_are_stored_only_where_they_are_meant(name: str) -> 
 def test_metadata_holds_nothing_of_the_machine_it_was_made_on(name: str) -> None:
     notebook = read(name)
     metadata = notebook["metadata"]
-    assert metadata.keys() <= {"kernelspec", "language_info", "nbfolio", "extensions"}
+    assert metadata.keys() <= {"kernelspec", "language_info", "nbfolio", "extensions", "widgets"}
     assert metadata["kernelspec"] == {"name": "python3", "display_name": "Python 3", "language": "python"}
     assert metadata["language_info"]["name"] == "python"
     for cell in notebook["cells"]:
@@ -237,7 +237,7 @@ def test_page_begins_with_its_only_first_level_heading(name: str) -> None:
 @every_notebook
 def test_page_says_what_it_is_in_lists(name: str) -> None:
     about = read(name)["metadata"]["nbfolio"]
-    assert about.keys() <= {"title", "description", "order", "tags", "code", "live", "draft"}
+    assert about.keys() <= {"title", "description", "order", "tags", "code", "live", "warm", "draft"}
     assert about["title"]
     assert about["description"].endswith(".")
     assert "order" in about or name == "index.ipynb"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 import time
 from html import unescape
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,9 @@ from hypothesis import strategies as st
 from nbconvert.filters import ansi2html
 
 from builder.rendering.terminal import terminal_html
+
+CASES = json.loads(Path(__file__).with_name("terminal-cases.json").read_bytes())
+"""Pairs of text and HTML; the tests of the page runtime read them as well."""
 
 COLOURS = [
     "\x1b[0m",
@@ -53,61 +58,9 @@ def test_colours_come_out_as_nbconvert_writes_them(text: str) -> None:
     assert terminal_html(text) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "html"),
-    [
-        ("", ""),
-        ("a < b & 'c'", "a &lt; b &amp; 'c'"),
-        ("\x1b[31mred\x1b[0m", '<span class="ansi-red-fg">red</span>'),
-        ("\x1b[1;31mx", '<span class="ansi-red-intense-fg ansi-bold">x</span>'),
-        ("\x1b[7mx", '<span class="ansi-default-inverse-fg ansi-default-inverse-bg">x</span>'),
-        ("\x1b[38;2;1;2;3mx", '<span style="color: rgb(1,2,3)">x</span>'),
-        ("\x1b]8;;https://example.org/?a=<b>\x1b\\link\x1b]8;;\x1b\\.", "link."),
-        ("\x1b]0;title\x07text", "text"),
-        ("\x1b(Bplain\x1b=", "plain"),
-        ("cut\x1b[", "cut"),
-        ("cut\x1b", "cut"),
-        ("\x1b]unfinished\nnext", "unfinished\nnext"),
-        ("\x1b[38mx", "x"),
-        ("\x1b[38;5mx", "x"),
-    ],
-)
-def test_escape_sequences(text: str, html: str) -> None:
+@pytest.mark.parametrize(("text", "html"), CASES)
+def test_text_is_shown_as_the_page_runtime_shows_it_too(text: str, html: str) -> None:
     assert terminal_html(text) == html
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("10%\r20%\r100%", "100%"),
-        ("long line\rxy", "xyng line"),
-        ("windows\r\nlines\r\n", "windows\nlines\n"),
-        ("two\r\r\nlines", "two\nlines"),
-        ("done 10%\r\x1b[Kok\n", "ok\n"),
-        ("gone\x1b[2K\rhere", "here"),
-        ("ab\bc", "ac"),
-        ("\b\bx", "x"),
-        ("_\bU", "U"),
-        ("outer 0\ninner 0\x1b[A\router 1\ninner 9", "outer 1\ninner 9"),
-        ("\r 0%\n\r 0%\x1b[A\r50%\n\r99%\x1b[A", "50%\n99%"),
-        ("a\x1b[9Ab", "ab"),
-        ("ab\x1b[1Gx\x1b[5Cy\x1b[9Dz", "zby"),
-        ("a\nb\x1b[A\rc\x1b[Bd", "c\nbd"),
-        ("\x1b[99999999999999Ax", "x"),
-        ("text\r", "text"),
-    ],
-)
-def test_what_was_written_over_is_gone(text: str, shown: str) -> None:
-    assert terminal_html(text) == shown
-
-
-def test_overwritten_text_keeps_the_colours_of_both() -> None:
-    html = terminal_html("\x1b[31mabcd\x1b[0m\rX")
-    assert html == 'X<span class="ansi-red-fg">bcd</span>'
-
-
-def test_a_shorter_erased_line_keeps_its_colours() -> None:
-    assert terminal_html("\x1b[32mabcd\x1b[0m\b\b\x1b[K") == '<span class="ansi-green-fg">ab</span>'
 
 
 @settings(deadline=None)

@@ -399,7 +399,7 @@ ENTRIES = [
 
 def page_context(**changes: Any) -> dict[str, Any]:
     page = {"path": "a/b", "title": "Title", "description": "", "tags": ()}
-    page |= {"layout": "none", "live": "off", "code": "shown"}
+    page |= {"layout": "none", "live": "off", "version": "", "code": "shown"}
     return {
         "site": {"title": "Team"},
         "page": page | changes.pop("page", {}),

@@ -5,21 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbformat import NotebookNode
-
+from builder.libraries import libraries_of
 from builder.page import Body, Finding, Media, PageOptions
 from builder.rendering.formulas import Formulas
 from builder.rendering.highlight import highlight
 from builder.rendering.layout import Place, Slot, read_layout
 from builder.rendering.markdown import MarkdownRenderer
-from builder.rendering.metadata import Said, code_mode, page_meta
+from builder.rendering.metadata import Said, code_mode, live_mode, page_meta
 from builder.rendering.mimebundle import OutputContext
 from builder.rendering.outputs import render_effects, render_outputs, widget_models, widget_state_html, without_source
 from builder.rendering.pagetext import PageText
 from builder.rendering.references import References, rewrite_html
 from builder.rendering.visibility import CellVisibility, Visibility, cell_visibility
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 _CELL_ID = re.compile(r"[a-zA-Z0-9-_]{1,64}")
 _KINDS = {"none": "notebook", "report": "report", "grid": "grid"}
@@ -48,6 +50,8 @@ class BodyPage(NamedTuple):
     kernel: str
     language: str
     style: str
+    runs: str
+    """The numbers of the code cells that have code, in order: what running all of them runs."""
     cells: list[CellView]
     tail: str
 
@@ -86,6 +90,7 @@ class PageBuilder:
             kernel=escape(_text(self._nb.metadata.get("kernelspec", {}), "name")),
             language=escape(self._language),
             style=style if grid else "",
+            runs=" ".join(map(str, code_sources(self._nb))),
             cells=views,
             tail=widget_state_html(self._nb.metadata, self._secret) if "widgets" in self._outputs.features else "",
         )
@@ -95,9 +100,10 @@ class PageBuilder:
         for name, data in self._outputs.media.items():
             self._media[name] = Media(name, data)
         references = self._text.references
+        live = live_mode(self._said, self._options, self._layout.type, self._nb.cells)
         return Body(
             html=html,
-            meta=page_meta(self._said, self._options, self._code, self._text.headings, _prose(page)),
+            meta=page_meta(self._said, self._options, self._code, live, self._text.headings, _prose(page)),
             headings=tuple(self._text.headings),
             refs=tuple(references.refs),
             media=tuple(self._media),
@@ -111,7 +117,9 @@ class PageBuilder:
                     *self._outputs.findings,
                 ]
             ),
-            features=tuple(sorted(self._outputs.features)),
+            libraries=libraries_of(
+                self._outputs.features, self._nb.metadata, code_sources(self._nb).values(), live=live != "off"
+            ),
             layout=self._layout.type,
             language=self._language,
             kernel=_text(self._nb.metadata.get("kernelspec", {}), "name"),
@@ -211,6 +219,13 @@ def _slot_style(slot: Slot) -> str:
 def _cell_id(cell: NotebookNode, index: int) -> str:
     name = cell.get("id")
     return f"cell-id={name}" if isinstance(name, str) and _CELL_ID.fullmatch(name) else f"cell-{index}"
+
+
+def code_sources(nb: NotebookNode) -> dict[int, str]:
+    """The sources of the code cells that have code, by their number, in order."""
+    return {
+        index: cell.source for index, cell in enumerate(nb.cells) if cell.cell_type == "code" and cell.source.strip()
+    }
 
 
 def _language(nb: NotebookNode) -> str:

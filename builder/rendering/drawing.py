@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from html import escape
 
@@ -13,6 +15,7 @@ from builder.rendering.jsontree import json_tree
 from builder.rendering.mimebundle import (
     LONG_LINES,
     LONG_TEXT,
+    MAX_DOCUMENT,
     MAX_TEXT,
     Bundle,
     Drawn,
@@ -27,11 +30,15 @@ _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _CHART = re.compile(
     r"application/vnd\.(?:(plotly)\.v1|(vega)(?:lite\.v[2-6]|\.v[3-6])|(bokeh)js_(?:exec|load)\.v0)\+json"
 )
+_ALTAIR = re.compile(r"\n\s*\}\)\((?=\{)")
+"""Where, in the HTML that Altair makes unless told otherwise, the specification of the chart begins."""
+_SCHEMA = re.compile(r"/(vega(?:-lite)?)/v(\d)")
 _DATA_FRAME = re.compile(r"<table\b[^>]{0,500}(?:\bdataframe\b|\bid=\"?T_)")
 
 
 def draw_bundle(bundle: Bundle) -> Drawn:
     """Return the `.data` element of a bundle; nothing for one without data, a note when no type can be drawn."""
+    bundle = _without_loader(bundle)
     for mime in sorted(bundle.data, key=_rank):
         draw = _renderer(mime)[1]
         if draw and (drawn := draw(bundle, mime)):
@@ -41,6 +48,24 @@ def draw_bundle(bundle: Bundle) -> Drawn:
     types = ", ".join(sorted(str(mime)[:100] for mime in bundle.data)[:10])
     bundle.warn(f"nothing on the page can show {types}.")
     return data_html("", f'<p class="note">This output cannot be shown here ({escape(types)}).</p>')
+
+
+def _without_loader(bundle: Bundle) -> Bundle:
+    """Put a chart in the place of HTML that would load a library from elsewhere to draw just that."""
+    html = bundle.text("text/html")
+    start = _ALTAIR.search(html) if "vega-embed" in html else None
+    if start is None or len(html) > MAX_DOCUMENT:
+        return bundle
+    try:
+        spec, _ = json.JSONDecoder().raw_decode(html, start.end())
+    except (ValueError, RecursionError):
+        return bundle
+    schema = _SCHEMA.search(str(spec.get("$schema", "")))
+    mime = f"application/vnd.{schema[1].replace('-', '')}.v{schema[2]}+json" if schema else ""
+    if not _CHART.fullmatch(mime):
+        return bundle
+    others = {other: value for other, value in bundle.data.items() if other != "text/html"}
+    return replace(bundle, data={mime: spec, **others})
 
 
 def _plain(bundle: Bundle, mime: str) -> Drawn | None:
@@ -97,23 +122,26 @@ def _image(bundle: Bundle, mime: str) -> Drawn | None:
 
 def _chart(bundle: Bundle, mime: str) -> Drawn | None:
     """The JSON for the page runtime, below something to look at without it."""
-    script = script_json(mime, bundle.data[mime])
+    code = _bokeh_code(bundle, mime)
+    script = script_json(mime, code or bundle.data[mime])
     kind = _CHART.fullmatch(mime)
     if script is None or kind is None:
         bundle.warn(f"{mime} is too long or too deep and was left out.")
         return None
     feature = kind[1] or kind[2] or kind[3]
     bundle.context.features.add(feature)
-    drawn_by_script = _bokeh(bundle) if feature == "bokeh" else ""
-    picture = drawn_by_script or _static_chart(bundle, feature)
+    if feature == "bokeh" and not code and bundle.text("text/html"):  # a chart of a Bokeh server
+        drawn = _html(bundle, "text/html")
+        return data_html(mime, drawn.html) if drawn else None
+    picture = "" if "bokehjs_load" in mime else _static_chart(bundle, feature)
     return data_html(mime, picture + script, kind="data chart")
 
 
-def _bokeh(bundle: Bundle) -> str:
-    """The place that Bokeh's script draws into, the script where it is stored, and a picture where there is one."""
-    parts = [drawn.html for mime, draw in _BOKEH_PARTS if mime in bundle.data and (drawn := draw(bundle, mime))]
-    pictures = (image_html(bundle, mime) for mime in IMAGE_EXTENSIONS if mime in bundle.data) if parts else ()
-    return (next((picture for picture in pictures if picture), None) or "") + "".join(parts)
+def _bokeh_code(bundle: Bundle, mime: str) -> str:
+    """The script that draws a Bokeh chart, or loads Bokeh: it runs once the page runtime has loaded the site's own."""
+    if "bokehjs" not in mime:
+        return ""
+    return bundle.text(mime) or bundle.text("application/javascript")
 
 
 def _static_chart(bundle: Bundle, feature: str) -> str:
@@ -139,7 +167,6 @@ def _widget(bundle: Bundle, mime: str) -> Drawn | None:
     return data_html(mime, fallback + (script_json(mime, {"model_id": model}) or ""), kind="data widget")
 
 
-_BOKEH_PARTS = (("text/html", _html), ("application/javascript", _javascript))
 _Renderer = Callable[[Bundle, str], Drawn | None]
 
 # Best first, as JupyterLab and nbconvert choose.

@@ -10,7 +10,9 @@ from typing import Any, get_args
 
 from builder.page import CodeMode, Finding, Heading, LayoutType, LiveMode, PageMeta, PageOptions
 
-KEYS = ("title", "description", "draft", "live", "code", "order", "tags")
+KEYS = ("title", "description", "draft", "live", "code", "order", "tags", "warm")
+MOST_WARM = 16
+"""The most kernels that a page may ask to be kept ready."""
 DESCRIPTION = 200
 """The longest description taken from the text of a page, in characters."""
 
@@ -40,6 +42,7 @@ class Said:
         self.draft: bool | None = self._draft()
         self.order = self._order()
         self.tags = self._tags()
+        self.warm = self._warm()
 
     def _wrong(self, key: str, wanted: str) -> None:
         self.findings.append(Finding("warning", f"metadata.nbfolio.{key} is ignored: it must be {wanted}"))
@@ -80,8 +83,17 @@ class Said:
             return ()
         return tuple(dict.fromkeys(tag for tag in map(_plain, value) if tag))
 
+    def _warm(self) -> int:
+        value = self._said.get("warm", 0)
+        if type(value) is not int or not 0 <= value <= MOST_WARM:
+            self._wrong("warm", f"a whole number from 0 to {MOST_WARM}")
+            return 0
+        return value
 
-def page_meta(said: Said, options: PageOptions, code: CodeMode, headings: Sequence[Heading], html: str) -> PageMeta:
+
+def page_meta(
+    said: Said, options: PageOptions, code: CodeMode, live: LiveMode, headings: Sequence[Heading], html: str
+) -> PageMeta:
     """The page's own words, else its first heading and first paragraph, else its name."""
     first = next((heading.text for heading in headings if heading.level == 1), "") or next(
         (h.text for h in headings), ""
@@ -92,14 +104,29 @@ def page_meta(said: Said, options: PageOptions, code: CodeMode, headings: Sequen
         order=said.order,
         tags=said.tags,
         draft=options.draft if said.draft is None else said.draft,
-        live=said.live or options.live,
+        live=live,
         code=code,
+        warm=said.warm,
     )
 
 
 def code_mode(said: Said, options: PageOptions, layout: LayoutType) -> CodeMode:
     """How code is shown: as the notebook says, else hidden on a dashboard, else as site and folder say."""
     return said.code or ("hidden" if layout != "none" else options.code)
+
+
+def live_mode(said: Said, options: PageOptions, layout: LayoutType, cells: Sequence[Mapping[str, Any]]) -> LiveMode:
+    """Whether readers can run the cells of a notebook, and whether that begins by itself.
+
+    `auto` of site or folder is for pages that show little until they run: dashboards, and those without stored outputs.
+    """
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    if not any(cell["source"].strip() for cell in code):
+        return "off"
+    live = said.live or options.live
+    if live != "auto" or said.live or layout != "none" or not any(cell["outputs"] for cell in code):
+        return live
+    return "button"
 
 
 def _first_paragraph(html: str) -> str:

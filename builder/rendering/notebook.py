@@ -6,7 +6,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -36,12 +36,25 @@ def read_notebook(data: bytes, name: str) -> Notebook:
     One wrong cell or output is replaced and reported; `NotebookError` is raised when nothing could be shown.
     nbformat's own reader validates every file against a schema, which costs more than rendering it.
     """
+    import builder.slow_imports  # noqa: F401 isort: skip
     from nbformat.notebooknode import NotebookNode
 
+    return _read(data, name, NotebookNode)
+
+
+def read_plain(data: bytes, name: str) -> dict[str, Any]:
+    """The notebook that `read_notebook` gives, as plain dicts: without nbformat, which is slow to import.
+
+    A notebook before nbformat 4 needs it all the same.
+    """
+    return _read(data, name, cast("type[NotebookNode]", dict)).node
+
+
+def _read(data: bytes, name: str, node: type[NotebookNode]) -> Notebook:
     try:
         raw, fallback = _decode(data, name)
         dirty = fallback or (b"\\u000" in data and _MARKER.search(data) is not None)
-        repairer = Repairer(NotebookNode, clean_text if dirty else keep_text)
+        repairer = Repairer(node, clean_text if dirty else keep_text)
         raw = _as_version_4(raw, name, repairer)
         return Notebook(repairer.notebook(raw), tuple(repairer.findings))
     except RecursionError:
@@ -152,6 +165,7 @@ def _worksheet_cells(raw: dict[str, Any], version: int) -> list[Any]:
 
 
 def _converted(raw: dict[str, Any], version: int, cells: list[Any]) -> dict[str, Any]:
+    import builder.slow_imports  # noqa: F401 isort: skip
     import nbformat
 
     metadata = raw.get("metadata")
@@ -171,6 +185,7 @@ def _converted(raw: dict[str, Any], version: int, cells: list[Any]) -> dict[str,
 
 
 def _schema_errors(raw: dict[str, Any], version: int) -> list[Finding]:
+    import builder.slow_imports  # noqa: F401 isort: skip
     from nbformat.validator import get_validator
 
     minor = raw.get("nbformat_minor", 0)

@@ -268,7 +268,7 @@ def _sites(folder: Path, state: State) -> dict[str, Site]:
     sites = {}
     for name, more in settings.items():
         config = load_config(source, None, {}, {**common, **more})
-        parts = parts_of(config, Finished(), Metrics(), state if name == "closed" else None)
+        parts = parts_of(config, Finished(config), Metrics(), state if name == "closed" else None)
         base = config.site.base_path
         sites[name] = Site(create_app(parts), base, "" if config.site.strips_prefix else base, parts.logins)
     return sites

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from fuzzing import archives, configuration, paths, requests, routes, uploads
+from fuzzing import archives, configuration, kernel_messages, paths, requests, routes, uploads
 from fuzzing.engine import Open, Outcome, run
 
 TARGETS: dict[str, Open] = {
@@ -16,6 +16,7 @@ TARGETS: dict[str, Open] = {
     "zip": archives.target,
     "configuration": configuration.target,
     "routes": routes.target,
+    "kernel-messages": kernel_messages.target,
 }
 
 

@@ -1,10 +1,12 @@
 /**
- * What every page has: theme switch, log-out button, current place in the contents, copy buttons, its height for an embedding page.
+ * What every page has: theme switch, log-out button, current place in the contents, copy buttons, its height for an embedding
+ * page; and what fetches the rest where there are live cells, widgets or charts.
  *
  * A classic script, loaded in <head> without `defer`: it sets the theme before anything is painted, so that nothing flashes,
  * and works from file://. The page is complete without it.
  */
 import { wireAccount } from "./account";
+import { wireLive } from "./enliven";
 
 const root = document.documentElement;
 
@@ -178,6 +180,7 @@ function wire(): void {
   addCopyButtons();
   reachScrollers();
   reportHeight();
+  wireLive();
 }
 
 showTheme();

@@ -35,3 +35,21 @@ test("a package without its licence text fails the build", () => {
   install("node_modules/bare", "MIT", {});
   expect(() => thirdParty(root, ["node_modules/bare/a.js"])).toThrow("bare 1.0.0 has no licence text");
 });
+
+test.each([
+  ["(MPL-2.0 OR Apache-2.0)", true],
+  ["(CC-BY-4.0 AND OFL-1.1 AND MIT)", true],
+  ["(MIT AND MPL-2.0)", false],
+  ["(GPL-2.0 OR MPL-2.0)", false],
+  [undefined, false],
+])("of alternative licences one must be allowed, of several parts each (%s)", (license, fine) => {
+  install("node_modules/some", license, { LICENSE: "text" });
+  const list = () => thirdParty(root, ["node_modules/some/a.js"]);
+  fine ? expect(list()).toContain("some 1.0.0") : expect(list).toThrow("is not among those we may ship");
+});
+
+test("packages known to come without a text get it from us, with their copyright notice", () => {
+  install("node_modules/@lumino/widgets", "BSD-3-Clause", {});
+  const text = thirdParty(root, ["node_modules/@lumino/widgets/dist/index.es6.js"]);
+  expect(text).toMatch(/PhosphorJS Contributors[^]*Redistribution and use/);
+});

@@ -1,0 +1,1 @@
+"""Live cells: kernels for pages, whose readers may only name a cell."""

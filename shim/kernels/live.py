@@ -1,0 +1,76 @@
+"""Everything about kernels of one site, put together: made before the server listens, alive while it answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shim.kernels.callers import owner_by_token
+from shim.kernels.gateways import Gateways
+from shim.kernels.keeper import Keeper
+from shim.kernels.kernels import Kernels
+from shim.kernels.life import Life, Surroundings
+from shim.kernels.records import Records
+from shim.kernels.relay import Relay
+from shim.kernels.warm import WarmPool
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+    from builder.config import Config
+    from shim.background import BuildState
+    from shim.metrics import Metrics
+    from shim.state import State
+    from shim.tokens import Tokens
+
+logger = logging.getLogger("shim.kernels")
+
+MOST_SOCKETS = 10_000
+"""WebSockets at a time, where there may be so many open files."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """The parts, of which routes use the first three; a context manager that starts and ends their threads."""
+
+    kernels: Kernels
+    relay: Relay
+    gateways: Gateways
+    keeper: Keeper
+    tokens: Tokens
+    started: float
+    """Seconds since 1970."""
+
+    @classmethod
+    def make(cls, config: Config, site: BuildState, state: State, metrics: Metrics, tokens: Tokens) -> Live:
+        """All parts of a site that has kernels; nothing runs yet."""
+        gateways, relay = Gateways(config, logger.info), Relay(most=MOST_SOCKETS)
+        around = Surroundings(config, site, gateways, relay, Records(state), metrics, threading.Event())
+        life = Life(around)
+        table = life.table
+        metrics.count_kernels(table.readers, table.warm, table.waiting, relay.count)
+        return cls(Kernels(life), relay, gateways, Keeper(life, WarmPool(life)), tokens, time.time())
+
+    @property
+    def available(self) -> bool:
+        """Whether pages can have kernels."""
+        return self.gateways.available
+
+    def owner(self, environ: WSGIEnvironment) -> str:
+        """On whose behalf a token acts that stands for a login; "" without one."""
+        return owner_by_token(environ, self.tokens)
+
+    def __enter__(self) -> Live:
+        self.gateways.open()
+        self.relay.start()
+        self.keeper.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Clients are told to come back later before their kernels end.
+        self.relay.stop()
+        self.keeper.stop()
+        self.gateways.close()

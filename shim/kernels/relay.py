@@ -1,0 +1,200 @@
+"""Carries WebSockets between clients and kernels: one thread with one event loop for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shim.answers import HttpError
+from shim.kernels.codes import Code
+from shim.kernels.connection import Connection, Surroundings
+from shim.kernels.handshake import refused
+from shim.kernels.rates import Bucket
+
+if TYPE_CHECKING:
+    from shim.kernels.filter import Filter
+
+OTHER_FILES = 256
+"""Open files that WebSockets leave to everything else."""
+REMARKS_PER_SECOND = 1
+REMARKS_AT_ONCE = 20
+"""Lines about refused messages."""
+ABORT_SECONDS = 1.0
+"""For connections to be gone that nobody waits for any more."""
+
+logger = logging.getLogger("shim.kernels")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The WebSocket of a kernel at its gateway."""
+
+    url: str
+    """ws or wss, with the query."""
+    headers: tuple[tuple[str, str], ...] = ()
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Everything to know about one client; the functions run on the relay's thread and must not block."""
+
+    kernel: str
+    """Groups connections."""
+    key: str
+    """Of the client's handshake."""
+    protocols: tuple[str, ...]
+    """Sub-protocols that the client knows."""
+    upstream: Upstream
+    new_filter: Callable[[bool], Filter]
+    """Called once the gateway has answered, with whether it speaks framing v1."""
+    opened: Callable[[], None]
+    closed: Callable[[], None]
+    """Called once for every opening that was given to `Relay.open`, whatever happened."""
+    state: Callable[[str], None]
+    """Called with each execution state of the kernel, and with "" when the client said something to it."""
+    label: str = ""
+    """What the log calls it."""
+
+
+class Relay:
+    """Takes connections over from `start` to `stop`."""
+
+    def __init__(self, *, most: int, idle_ping: float = 30.0) -> None:
+        """`most` connections at a time; each is asked for a sign of life every `idle_ping` seconds."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Each is two open files.
+        self._most = most if soft == resource.RLIM_INFINITY else min(most, max(1, (soft - OTHER_FILES) // 2))
+        self._idle_ping = idle_ping
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._connections: set[Connection] = set()
+        self._remarks = Bucket(REMARKS_PER_SECOND, REMARKS_AT_ONCE)
+        self._unsaid = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(ready)), name="relay", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def stop(self, timeout: float = 3.0) -> None:
+        """Tell all clients to come back later, wait for them for at most `timeout` seconds, and end the thread."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is None or self._thread is None:
+            return
+        loop.call_soon_threadsafe(self._stopping.set_result, timeout)
+        self._thread.join()
+
+    def open(self, connection: socket.socket, opening: Opening) -> None:
+        """Take over a connection whose client asked for a WebSocket and was not answered yet; from any thread."""
+        with self._lock:
+            if self._loop is not None:
+                fits = self._counts.total() < self._most
+                if fits:
+                    self._counts[opening.kernel] += 1
+                self._loop.call_soon_threadsafe(self._begin if fits else _turn_away, connection, opening)
+                return
+        _turn_away(connection, opening)
+
+    def close_kernel(self, kernel: str, code: int, reason: str) -> None:
+        """Close all connections of a kernel; from any thread."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._close, kernel, code, reason)
+
+    def count(self, kernel: str | None = None) -> int:
+        """How many connections there are, of all kernels or one."""
+        with self._lock:
+            return self._counts.total() if kernel is None else self._counts[kernel]
+
+    def has_room(self) -> bool:
+        """Whether another connection would be taken."""
+        with self._lock:
+            return self._loop is not None and self._counts.total() < self._most
+
+    # The rest runs on the relay's thread.
+
+    async def _run(self, ready: threading.Event) -> None:
+        loop = asyncio.get_running_loop()
+        # Looks names of gateways up; there is no need for more threads.
+        loop.set_default_executor(ThreadPoolExecutor(2, "relay-names"))
+        self._stopping: asyncio.Future[float] = loop.create_future()
+        self._gone = asyncio.Event()
+        with ThreadPoolExecutor(1, "relay-messages") as executor:
+            self._surroundings = Surroundings(executor, self._remark, self._finished)
+            with self._lock:
+                self._loop = loop
+            ready.set()
+            while not self._stopping.done():
+                await asyncio.wait([self._stopping], timeout=self._idle_ping)
+                for connection in list(self._connections):
+                    connection.beat(self._idle_ping)
+            for connection in list(self._connections):
+                connection.end(Code.RESTART, "the server restarts")
+            await self._wait(self._stopping.result())
+            for connection in list(self._connections):
+                connection.abort()
+            await self._wait(ABORT_SECONDS)
+            for connection in list(self._connections):
+                connection.finish()
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait until no connection is left."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._connections:
+                    self._gone.clear()
+                    await self._gone.wait()
+
+    def _begin(self, connection: socket.socket, opening: Opening) -> None:
+        self._connections.add(Connection(opening, connection, self._surroundings))
+
+    def _finished(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._gone.set()
+        kernel = connection.opening.kernel
+        with self._lock:
+            self._counts[kernel] -= 1
+            if not self._counts[kernel]:
+                del self._counts[kernel]
+
+    def _close(self, kernel: str, code: int, reason: str) -> None:
+        for connection in list(self._connections):
+            if connection.opening.kernel == kernel:
+                connection.end(code, reason)
+
+    def _remark(self, label: str, note: str) -> None:
+        if not self._remarks.take(1, time.monotonic()):
+            self._unsaid += 1
+            return
+        unsaid = f" (and {self._unsaid} more that were not noted)" if self._unsaid else ""
+        logger.info("%s: %s%s", label, note, unsaid)
+        self._unsaid = 0
+
+
+def _turn_away(connection: socket.socket, opening: Opening) -> None:
+    """Refuse a connection for which there is no room, or no relay any more."""
+    error = HttpError(503, "There are too many connections, or the server is about to end; try again later.")
+    with suppress(OSError):
+        connection.send(refused(error, f"/api/kernels/{opening.kernel}/channels"))
+    connection.close()
+    try:
+        opening.closed()
+    except Exception:
+        logger.exception("%s: could not be noted", opening.label)
