@@ -62,6 +62,7 @@ def is_fresh(source: Path, output: Path) -> bool:
 
 def bundle(source: Path, output: Path) -> None:
     """Replace `output` by a new bundle, installing the locked packages if need be; a failure leaves the old one."""
+    source, output = source.resolve(), output.resolve()  # the tools run in `source`
     node, npm = find_node()
     path = os.pathsep.join([str(Path(node).parent), os.environ.get("PATH", os.defpath)])
     environment = {**os.environ, "PATH": path}

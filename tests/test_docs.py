@@ -132,7 +132,8 @@ def test_every_route_is_in_the_guide(tmp_path: Path) -> None:
         rules = {route.rule for route in routes(parts_of(config, Finished(config), Metrics(), state)).routes}
     finally:
         state.close()
-    documented = {span for row in rows(section(guide("deploying"), "run-shim")) for span in spans(row[0])}
+    tables = section(guide("deploying"), "run-shim"), section(guide("live-cells"), "Programs")
+    documented = {span.split()[-1] for table in tables for row in rows(table) for span in spans(row[0])}
     assert {"/login", "/_api/notebooks", "/metrics"} <= rules
     assert {re.sub(r"<(\w+):[^>]*>", r"<\1>", rule).rstrip("/") for rule in rules} <= documented
 

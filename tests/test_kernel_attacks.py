@@ -27,7 +27,7 @@ from argon2 import PasswordHasher
 from dashboards import BOUNDARY, Answer, Part, Shim, exchange, form, parsed, running, until
 from gateways import V1, Client, Gateway, Handshake, Payload, Request, Socket, recording, request
 from making import code, markdown, notebook, write
-from wsproto.events import Ping
+from wsproto.events import CloseConnection, Ping
 
 from shim.kernels import connection as connection_module
 from shim.kernels import gateway as gateway_module
@@ -272,7 +272,6 @@ class Site:
         return found[1]
 
 
-
 @dataclass
 class Talk:
     """A WebSocket from both ends."""
@@ -472,8 +471,9 @@ def test_pages_of_other_sites_reach_nothing(site: Site, kernel: str) -> None:
 def masked(opcode: int, payload: bytes, first: int = 0x80) -> bytes:
     """A frame of a client, with a mask that changes nothing."""
     size = len(payload)
-    length = bytes([0x80 | size]) if size < 126 else struct.pack("!BH", 0xFE, size)
-    return bytes([first | opcode]) + (length if size < 65536 else struct.pack("!BQ", 0xFF, size)) + bytes(4) + payload
+    short = struct.pack("!BH", 0xFE, size & 0xFFFF) if size > 125 else bytes([0x80 | size])
+    length = struct.pack("!BQ", 0xFF, size) if size > 0xFFFF else short
+    return bytes([first | opcode]) + length + bytes(4) + payload
 
 
 def opcode_of(payload: Payload) -> int:
@@ -554,7 +554,23 @@ def written_otherwise(wire: Wire) -> list[Payload]:
         f'{{"code":"1","x":{"[" * 5000}{"]" * 5000},"y":"{EVIL}"}}', f'["{EVIL}"]', f'"{EVIL}"', f'{{"code":{{"x":"{EVIL}"}}}}',
         "{\"code\":\"1\",}", "{'code':'1'}", "{\"code\":1e0}", "{\"code\":01}", "null", "", "\ufeff{\"code\":\"1\"}",
     ]  # fmt: skip
-    codes = ["-1", "+1", " 1", "1 ", "01", "0x1", "1.0", "1e0", "\u0661", "\uff11", "\u00b9", "1;evil", "9" * 9, "9" * 100_000, EVIL]
+    codes = [
+        "-1",
+        "+1",
+        " 1",
+        "1 ",
+        "01",
+        "0x1",
+        "1.0",
+        "1e0",
+        "\u0661",
+        "\uff11",
+        "\u00b9",
+        "1;evil",
+        "9" * 9,
+        "9" * 100_000,
+        EVIL,
+    ]
     codes += ["0", "3", "1\x00", True, None, -1, 10**30, 1.0, [], ["1"], {"1": 1}, ""]  # type: ignore[list-item]
     doubled = [head("comm_msg", '"msg_type":"execute_request",'), head("execute_request", '"msg_type":"comm_msg",')]
     twice = [
@@ -568,18 +584,35 @@ def written_otherwise(wire: Wire) -> list[Payload]:
         *(wire.made("", {"code": "1"}, header=text) for text in doubled),
         *([] if wire.v1 else twice),
         wire.made("execute_request", {}), wire.made("execute_request", {"index": 1, "cell": 1, "source": EVIL}),
-        wire.made("execute_request", {"code": "1"}, escaped("shell")), wire.made("x", {"code": EVIL}, header="[]"),
+        wire.made("execute_request", {"code": EVIL}, escaped("shell")), wire.made("x", {"code": EVIL}, header="[]"),
     ]  # fmt: skip
 
 
 def other_types(wire: Wire) -> list[Payload]:
     """S7: all that a kernel can be asked beside running a cell, also where it does not belong."""
-    content = {"code": EVIL, "value": EVIL, "cursor_pos": 1, "detail_level": 1, "hist_access_type": "range", "raw": True}
-    content |= {"output": True, "command": "evaluate", "arguments": {"expression": EVIL}, "restart": False, "session": 0}
+    content = {
+        "code": EVIL,
+        "value": EVIL,
+        "cursor_pos": 1,
+        "detail_level": 1,
+        "hist_access_type": "range",
+        "raw": True,
+    }
+    content |= {
+        "output": True,
+        "command": "evaluate",
+        "arguments": {"expression": EVIL},
+        "restart": False,
+        "session": 0,
+    }
     shell = "inspect complete is_complete history shutdown interrupt debug create_subshell delete_subshell list_subshell apply usage"
     control = "execute inspect history shutdown debug create_subshell delete_subshell list_subshell comm_info complete"
     asked = [*((word, "shell") for word in shell.split()), *((word, "control") for word in control.split())]
-    asked += [(word, place) for word in ("execute", "kernel_info", "shutdown") for place in ("iopub", "stdin", "hb", "Shell", "")]
+    asked += [
+        (word, place)
+        for word in ("execute", "kernel_info", "shutdown")
+        for place in ("iopub", "stdin", "hb", "Shell", "")
+    ]
     return [
         *(wire.made(f"{word}_request", content, place) for word, place in asked),
         *(wire.made(word, content, "shell") for word in ("execute_reply", "input_reply", "stream", "status", "evil", "")),
@@ -633,7 +666,7 @@ def test_input_is_taken_once_and_only_when_the_kernel_asks(site: Site, talk: Tal
 def test_words_in_what_is_said_stop_nothing(talk: Talk) -> None:
     # S28
     wire = talk.wire
-    words = "execute_request execute_input inspect_request traceback \"msg_type\": \"execute_request\""
+    words = 'execute_request execute_input inspect_request traceback "msg_type": "execute_request"'
     data = {"method": "update", "state": {words: words}}
     sent = wire.made("comm_msg", {"comm_id": "c", "data": data}, buffers=(words.encode(), b""))
     (one,) = talk.attack(sent)
@@ -722,9 +755,17 @@ def spoken(wire: Wire) -> list[Payload]:
     """S32: everything in which a kernel repeats what a cell is."""
     failed = {"status": "error", "ename": "E", "evalue": "v", "traceback": [f"----> 1 {SOURCE}"]}
     payload = [{"source": "set_next_input", "text": SOURCE}, {"source": "page", "data": {"text/plain": SOURCE}}]
-    found = {"status": "ok", "found": True, "data": {"text/plain": SOURCE}, "history": [[0, 1, SOURCE]], "matches": [SOURCE]}
+    found = {
+        "status": "ok",
+        "found": True,
+        "data": {"text/plain": SOURCE},
+        "history": [[0, 1, SOURCE]],
+        "matches": [SOURCE],
+    }
     done = {"status": "ok", "execution_count": 1, "payload": payload, "user_expressions": {"x": found}, "x": SOURCE}
-    replies = "history inspect complete is_complete debug shutdown create_subshell list_subshell comm input apply".split()
+    replies = (
+        "history inspect complete is_complete debug shutdown create_subshell list_subshell comm input apply".split()
+    )
     behind = {"metadata": {"x": SOURCE}, "buffers": (SOURCE.encode(),)}
     twice = f'{{"code":"","execution_count":1,"code":"{SOURCE}"}}'
     return [
@@ -762,8 +803,9 @@ def test_what_kernels_say_of_the_source_stays_there(site: Site, talk: Talk) -> N
     assert {one.channel for one in replies} == {"shell"}
     assert [one.kind for one in messages].count("comm_msg") == 3
     talk.socket.close(1001, f"Traceback: {SOURCE}")
-    while (event := talk.client.event()) is not None:
-        assert SOURCE not in str(event)
+    event = talk.client.event()
+    assert event == CloseConnection(1001)
+    talk.client.send_event(event.response())
 
 
 def test_what_comes_with_the_gateways_answer_is_judged_too(site: Site, kernel: str, framing: str) -> None:
@@ -779,3 +821,474 @@ def test_what_comes_with_the_gateways_answer_is_judged_too(site: Site, kernel: s
         assert wire.read(payload).content == {"code": "", "execution_count": 1}
         names = {line.partition(":")[0].lower() for line in talk.client.answer.decode().split("\r\n")[1:] if line}
     assert names <= {"upgrade", "connection", "sec-websocket-accept", "sec-websocket-protocol"}
+
+
+# Requests
+
+
+NOWHERE = [
+    "/api/contents", "/api/contents/x.ipynb", "/api/terminals", "/api/terminals/1", "/terminals/websocket/1", "/api/config/x",
+    "/api/kernels/../contents/x.ipynb", "/api/kernels/%2e%2e/contents", "/api/kernels/..%2fcontents", "/api/kernels%2f..%2fcontents",
+    "/api/kernels/ID/../../contents", "/api/kernels/ID/..%2f..%2fcontents/x", "/api/kernels/ID%2f..%2f..%2fcontents", "/api/kernels/ID%00",
+    "/api/kernels/ID/channels/../../../terminals/websocket/1", "/api/kernels/ID/channels%2f", "/api/kernels/ID%2finterrupt",
+    "/api/kernels/ID/shutdown", "/api/kernels/ID/execute", "/api/kernels/ID/interrupt/x", "/api/kernels/ID;x/interrupt", "/api/kernels/ID%20",
+    "/api/kernels//", "/api//kernels", "//api/kernels", "/./api/kernels", "/api/./kernels", "/api/kernels/.", "/api/kernels/*", "/API/kernels",
+    "/api/kernels%3fx", "/api%2fkernels", "/%61pi%2fkernels", "/api\\kernels", "/api/kernels\\ID", "/api/kernelspecs/python3", "/api/spec.yaml",
+    "/api/sessions/ID", "/api/sessions/ID/x", "/api/sessions/../contents", "/api/nbconvert", "/api/shutdown", "/api/v1/notebook", "/api/evil",
+    "//evil.example/api/kernels", "/\\evil.example/api", "/dashboards/../api/contents", "/files/x.ipynb", "/lsp/ws", "/nbextensions/x",
+    "/api/kernels/ID/channels?session_id=" + "x" * 300, "/api/events/subscribe", "/api/me/../contents", "/api/status/x", "/lab", "/tree",
+]  # fmt: skip
+VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "evil")
+
+
+def test_nothing_else_of_a_gateway_can_be_reached(site: Site, kernel: str) -> None:
+    # S8, S9
+    before = len(site.gateway.requests)
+    body = json.dumps({"path": "/x", "code": EVIL, "type": "notebook", "kernel": {"name": EVIL}}).encode()
+    port = site.shim.server.port
+    for path in NOWHERE:
+        target = f"{site.prefix}{path}".replace("ID", kernel)
+        for verb in VERBS:
+            lines = [f"{verb} {target} HTTP/1.1", "Host: localhost", "Connection: close", *site.lines()]
+            head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode()
+            answer = parsed(exchange(port, head + body))
+            assert answer.status in (301, 302, 400, 403, 404, 405, 426), (verb, path, answer)
+            assert answer.status != 405 or verb not in ("GET", "HEAD")
+            assert re.fullmatch(r"(/[^/\\].*)?", answer["location"] or ""), (verb, path, answer)
+        with site.dialled(target.split("?")[0]) as client:
+            assert client.status != 101, path
+    for target in (
+        f"http://evil.example{site.prefix}/api/kernels",
+        "*",
+        "evil.example:80",
+        f"{site.prefix}x/api/kernels",
+    ):
+        lines = [f"POST {target} HTTP/1.1", "Host: localhost", "Connection: close", *site.lines()]
+        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode()
+        assert parsed(exchange(port, head + body)).status in (201, 400, 403, 404, 405)
+    assert asked(site.gateway, before) == []
+
+
+HEADERS = {
+    "cookie": "_xsrf=evil", "x_xsrftoken": "evil", "x_forwarded_for": "192.0.2.66", "x_forwarded_user": "evil", "referer": "http://localhost/evil",
+    "user_agent": "evil", "x_evil": "evil", "kernel_user_auth": "evil", "kernel-user-auth": "evil", "accept_language": "evil",
+    "if_none_match": "evil", "x_request_id": "evil", "x_http_method_override": "PUT", "te": "trailers",
+}  # fmt: skip
+BODY = {
+    "env": {"KERNEL_USER_AUTH": "evil", "PATH": "evil", "LD_PRELOAD": "evil"}, "kernel_id": "00000000-0000-4000-8000-00000000dead", "cwd": "/evil",
+    "name": "evil", "kernel_name": "evil", "id": "evil", "type": "evil", "argv": ["evil"], "working_dir": "/evil", "code": EVIL,
+    "kernel": {"name": "evil", "id": "00000000-0000-4000-8000-00000000dead", "env": {"x": "evil"}, "path": "/evil"},
+}  # fmt: skip
+
+
+def test_a_start_is_made_of_the_notebook_alone(site: Site) -> None:
+    # S24, S33; what was sent instead would be no request of ours.
+    cookie = "; ".join([HEADERS["cookie"], *site.reader.values()])
+    headers = {**HEADERS, "cookie": cookie, **({} if site.readers else {"authorization": "token evil"})}
+    before = len(site.gateway.requests)
+    for url in ("/api/kernels?name=evil&env=evil", "/api/sessions/?kernel=evil"):
+        answer = site.ask(url, {"path": "/x", "notebook": {"path": "/evil"}, **BODY}, **headers)
+        assert answer.status == 201, answer.text
+        model = answer.json().get("kernel", answer.json())
+        assert (model["name"], model["id"] in site.gateway.kernels, model["id"] == BODY["kernel_id"]) == (
+            "python3",
+            False,
+            False,
+        )
+        for action in ("interrupt?x=evil", "restart"):
+            assert site.ask(f"/api/kernels/{model['id']}/{action}", BODY, **headers).status in (200, 204)
+        target = site.channels(model["id"], "?session_id=visit&token=evil&x=evil")
+        with site.dialled(target, f"evil, {V1}", **headers, sec_websocket_extensions="permessage-deflate") as client:
+            assert client.status == 101
+            assert client.header("Sec-WebSocket-Extensions") is None
+        assert site.ask(f"/api/kernels/{model['id']}?x=evil", BODY, "DELETE", **headers).status == 204
+    made = [f"{method} {path.split('/')[-1]}" for method, path in asked(site.gateway, before)]
+    assert [each for each in made if not each.startswith("DELETE")] == [
+        "POST kernels",
+        "POST interrupt",
+        "POST restart",
+        "GET channels",
+    ] * 2
+    refused = [
+        {"path": "/../x"},
+        {"path": "/etc/passwd"},
+        {"path": ["x"]},
+        {"path": EVIL},
+        {"path": "x\x00"},
+        {**BODY},
+        [EVIL],
+    ]
+    for fields in refused:
+        assert site.ask("/api/kernels", fields).status in (400, 404), fields
+    assert len(asked(site.gateway, before)) == 10
+
+
+@pytest.mark.parametrize("page", ["off", "draft"])
+def test_pages_that_are_not_live_get_nothing(site: Site, page: str) -> None:
+    before = len(site.gateway.requests)
+    for url in ("/api/kernels", "/api/sessions"):
+        for path in (page, f"/dashboards/{page}/", f"{site.prefix}/dashboards-plain/{page}/", f"{page}.ipynb"):
+            assert site.ask(url, {"path": path, "live": "auto", "draft": False}).status == 403
+    assert asked(site.gateway, before) == []
+
+
+def test_session_ids_decide_nothing(site: Site, framing: str) -> None:
+    # S25
+    wire = Wire(framing == V1)
+    visit = {"x_jupyter_session_id": "visit"}
+    with ExitStack() as stack:
+        kernels = [site.start(page, **visit) for page in ("x", "other")]
+        talks = [stack.enter_context(site.talking(kernel, framing)) for kernel in kernels]
+        assert talks[0].socket.request.query != talks[1].socket.request.query
+        stack.callback(lambda: [site.ask(f"/api/kernels/{kernel}", None, "DELETE") for kernel in kernels])
+        for talk, page in zip(talks, ("x", "other"), strict=True):
+            for name in ("visit", kernels[0], kernels[1], EVIL):
+                header = {"msg_id": "m", "msg_type": "execute_request", "session": name.replace("evil", "")}
+                (one,) = talk.attack(wire.made("", {"code": "1"}, header=header))
+                assert one.content["code"] == CELLS[page]
+    answer = site.ask("/api/sessions", {"path": "/x", "name": "x"}, **visit)
+    session = answer.json()
+    fields = {
+        "path": "/other",
+        "name": "other",
+        "kernel": {"id": kernels[1], "name": "evil"},
+        "notebook": {"path": "/other"},
+    }
+    renamed = site.ask(f"/api/sessions/{session['id']}", fields, "PATCH").json()
+    assert (renamed["path"], renamed["kernel"]["id"]) == ("/other", session["kernel"]["id"])
+    with site.talking(session["kernel"]["id"], framing) as talk:
+        assert [one.content["code"] for one in talk.attack(wire.run("1"))] == [CELLS["x"]]
+    assert site.ask(f"/api/sessions/{session['id']}", None, "DELETE").status == 204
+
+
+def test_names_of_sessions_that_are_none_are_refused(site: Site, kernel: str) -> None:
+    before = len(site.gateway.requests)
+    names = [
+        "x" * 65,
+        "x" * 300,
+        "%C3%A9",
+        "a%2fb",
+        "a%0d%0aX-Evil:%201",
+        "a%00",
+        "a+b",
+        "a%26token%3devil",
+        "..",
+        "%ff",
+        "a&x=" * 30,
+    ]
+    for name in names:
+        with site.dialled(site.channels(kernel, f"?session_id={name}")) as client:
+            assert client.status == 400, name
+    for name in ("x" * 300, "a b", "a/b", "\xe9"):
+        with site.dialled(site.channels(kernel, ""), x_jupyter_session_id=name) as client:
+            assert client.status == 400, name
+        assert site.ask("/api/kernels", {"path": "/x"}, x_jupyter_session_id=name).status == 400
+    assert asked(site.gateway, before) == []
+
+
+def test_nobody_ends_the_kernel_of_somebody_else(site: Site, kernel: str) -> None:
+    # S26
+    other = {**(site.readers["bob"] if site.readers else {}), "x_jupyter_session_id": "another"}
+    own = site.start("other", **other)
+    (theirs,) = [each for each in site.gateway.kernels if each == list(site.gateway.kernels)[-2]]
+    before = len(site.gateway.requests)
+    for query in (f"?y=/kernels/{kernel}", f"?session_id=visit&kernel_id={kernel}", f"?/api/kernels/{kernel}"):
+        with site.dialled(site.channels(own, query), **other) as client:
+            assert client.status == 101
+    until(lambda: site.ask(f"/api/kernels/{own}", None, "GET", **other).json()["connections"] == 0)
+    tries = [("DELETE", "/api/kernels"), ("DELETE", f"/api/kernels?id={kernel}"), ("DELETE", f"/api/kernels/{theirs}"),
+             ("POST", f"/api/kernels/{theirs}/interrupt"), ("POST", f"/api/kernels/{theirs}/restart"), ("GET", f"/api/kernels/{theirs}"),
+             ("DELETE", f"/api/kernels/{own}/{kernel}"), ("DELETE", "/api/kernels/*"), ("DELETE", f"/api/sessions/{kernel}"),
+             ("POST", f"/api/shutdown?kernel={kernel}")]  # fmt: skip
+    if site.readers:
+        tries += [("DELETE", f"/api/kernels/{kernel}"), ("POST", f"/api/kernels/{kernel}/interrupt")]
+        tries += [("POST", f"/api/kernels/{kernel}/restart"), ("GET", f"/api/kernels/{kernel}")]
+    for method, path in tries:
+        assert site.ask(path, BODY, method, **other).status in (403, 404, 405), path
+    listed = [model["id"] for model in site.ask("/api/kernels", None, "GET", **other).json()]
+    assert kernel not in listed and site.ask("/api/sessions", None, "GET", **other).json() == []
+    assert {path.split("/")[-1] for _, path in asked(site.gateway, before)} == {"channels"}
+    assert site.ask(f"/api/kernels/{own}?/api/kernels/{kernel}", None, "DELETE", **other).status == 204
+    assert site.ask(f"/api/kernels/{kernel}", None, "GET").status == 200
+    assert theirs in site.gateway.kernels
+
+
+SHAKES: list[tuple[tuple[str, str], set[int]]] = [
+    (("GET ", "POST "), {400, 405}), (("GET ", "HEAD "), {400}), (("GET ", "PUT "), {400, 405}), (("GET ", "DELETE "), {400, 404, 405}),
+    (("HTTP/1.1", "HTTP/1.0"), {400}), (("HTTP/1.1", "HTTP/2.0"), {400, 505}),
+    (("Version: 13", "Version: 8"), {426}), (("Version: 13", "Version: 13, 8"), {426}), (("Version: 13", "Version: "), {426}),
+    (("Key: ", "Key: x"), {400}), (("Key: ", "Key: x=\r\nSec-WebSocket-Key: "), {400}), (("Key: ", "No: "), {400}),
+    (("Upgrade: websocket", "Upgrade: h2c"), {426}), (("Upgrade: websocket", "X: y"), {426}), (("Upgrade: websocket", "Upgrade: websocket/13"), {426}),
+    (("Connection: Upgrade", "Connection: keep-alive"), {426}), (("Connection: Upgrade", "X: y"), {426}),
+    (("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\nevil"), {400}),
+    (("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n"), {400}),
+    (("\r\n\r\n", "\r\nContent-Length: 0\r\nContent-Length: 4\r\n\r\nevil"), {400}),
+    (("\r\n\r\n", "\r\nX : evil\r\n\r\n"), {400}), (("\r\n\r\n", "\r\n folded: evil\r\n\r\n"), {400}),
+    (("\r\n\r\n", "\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n"), {403}),
+    (("Host: localhost", "Host: evil.example"), {400}), (("Host: localhost", "X: y"), {400}),
+    (("Connection: Upgrade", "Connection: keep-alive,\tuPGRADE"), {101}), (("Upgrade: websocket", "Upgrade: h2c, WebSocket"), {101}),
+    (("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate, evil\r\n\r\n"), {101}),
+    (("Protocol: ", "Protocol: evil, "), {101}), (("Protocol: ", "Protocol: " + "evil," * 500), {101}),
+]  # fmt: skip
+
+
+def test_handshakes_reach_the_gateway_made_anew_or_not_at_all(site: Site, kernel: str) -> None:
+    shake = request(site.channels(kernel), *site.lines()).decode()
+    for change, expected in SHAKES:
+        assert change[0] in shake
+        before = len(site.gateway.requests)
+        with socket.create_connection(("127.0.0.1", site.shim.server.port), timeout=60) as connection:
+            client = Client(connection).shake_hands(shake.replace(*change).encode())
+            assert client.status in expected, (change, client.answer)
+            assert len(asked(site.gateway, before)) == (client.status == 101), change
+
+
+# Gateways in trouble
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch, site: Site) -> Iterator[None]:
+    """A server that waits for its gateway for less than a second."""
+    monkeypatch.setattr(gateway_module, "START_SECONDS", 0.3)
+    monkeypatch.setattr(gateway_module, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(rest, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(handshake_module, "SECONDS", 0.3)
+    yield
+    site.gateway.answer = None
+    site.gateway.replies.clear()
+    monkeypatch.undo()
+    assert site.shim.live
+    site.shim.live.gateways.probe()
+    site.shim.live.keeper._finish()
+
+
+async def hangs(writer: asyncio.StreamWriter) -> None:
+    await writer.wait_closed()
+
+
+async def drips(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 100000\r\n\r\n")
+    while not writer.is_closing():
+        writer.write(b"{")
+        await asyncio.sleep(0.05)
+
+
+async def is_huge(writer: asyncio.StreamWriter) -> None:
+    writer.write(b'HTTP/1.1 201 Created\r\n\r\n{"id": "')
+    while not writer.is_closing():
+        writer.write(b"evil" * 50_000)
+        await writer.drain()
+
+
+def says(data: bytes) -> Callable[[asyncio.StreamWriter], Any]:
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+
+    return answer
+
+
+TRACEBACK = {"message": f'Traceback (most recent call last): File "x.py" {SOURCE}', "reason": None, "traceback": SOURCE}
+WRONG: dict[str, Any] = {
+    "hangs": hangs,
+    "drips": drips,
+    "is huge": is_huge,
+    "ends": says(b""),
+    "speaks something else": says(b"SSH-2.0-evil\r\n"),
+    "sends a head without end": says(b"HTTP/1.1 201 Created\r\n" + b"X: evil\r\n" * 500),
+    "answers half": says(b'HTTP/1.1 201 Created\r\nContent-Length: 900\r\n\r\n{"id": "evil'),
+    "claims to be compressed": says(b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\n\r\nevil"),
+    "leads elsewhere": says(b"HTTP/1.1 307 x\r\nLocation: /evil\r\nContent-Length: 0\r\n\r\n"),
+    "fails": (500, TRACEBACK),
+    "refuses": (403, TRACEBACK),
+    "finds nothing": (404, TRACEBACK),
+    "knows no kernel": (201, {**TRACEBACK, "id": f"../../{SOURCE}"}),
+    "answers no object": (201, [SOURCE]),
+    "answers deep JSON": (201, b"[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_gateway_that_does_wrong_is_a_sentence_in_time(site: Site, kernel: str, hurried: None, how: str) -> None:
+    # S28, S33
+    (theirs,) = site.gateway.kernels
+    paths = ["/api/kernels", *(f"/api/kernels/{theirs}/{action}" for action in ("interrupt", "restart"))]
+    site.gateway.headers = f"Set-Cookie: evil=1\r\nServer: evil\r\nX-Evil: {SOURCE}\r\n"
+    if callable(WRONG[how]):
+        site.gateway.answer = WRONG[how]
+    else:
+        site.gateway.replies |= {("POST", path): WRONG[how] for path in paths}
+    for path in ("/api/kernels", "/api/sessions", f"/api/kernels/{kernel}/restart", f"/api/kernels/{kernel}/interrupt"):
+        # Whoever asks waits for no more than a few time-outs, or the connection of this test would end first.
+        answer = site.ask(path, {"path": "/x"})
+        assert answer.status == 502 and answer.message
+        shown = f"{answer.headers} {answer.text}"
+        assert not [word for word in (SOURCE, "evil", theirs, str(site.gateway.port), TOKEN) if word in shown]
+    assert list(site.gateway.kernels) == [theirs]
+    assert site.ask(f"/api/kernels/{kernel}", None, "GET").status == 200
+
+
+BAD_HANDSHAKES: dict[str, tuple[Handshake, int]] = {
+    "hangs": (Handshake(hangs=True), 504),
+    "resets": (Handshake(resets=True), 502),
+    "wrong accept": (Handshake(accept="evil"), 502),
+    "protocol that nobody asked for": (Handshake(protocol="=evil"), 502),
+    "extension that nobody asked for": (Handshake(headers="Sec-WebSocket-Extensions: permessage-deflate\r\n"), 502),
+    "error": (Handshake(500), 502),
+    "no login": (Handshake(401), 502),
+    "elsewhere": (Handshake(raw=b"HTTP/1.1 302 x\r\nLocation: /evil\r\nContent-Length: 0\r\n\r\n"), 502),
+    "no kernel": (Handshake(404), 404),
+    "other protocol": (Handshake(raw=b"SSH-2.0-evil\r\n\r\n"), 502),
+    "nonsense": (Handshake(raw=b"\0evil" * 10_000), 502),
+    "body": (Handshake(raw=f"HTTP/1.1 500 x\r\nSet-Cookie: evil=1\r\n\r\n{TRACEBACK}".encode()), 502),
+}
+
+
+@pytest.mark.parametrize("how", BAD_HANDSHAKES)
+def test_a_gateway_that_gives_no_websocket_is_a_sentence_in_time(
+    site: Site, kernel: str, framing: str, hurried: None, how: str
+) -> None:
+    # S28, S33
+    site.gateway.handshake, status = BAD_HANDSHAKES[how]
+    with site.dialled(site.channels(kernel), framing) as client:
+        assert client.status == status
+        shown = client.answer + client.rest()
+    assert not [word for word in (SOURCE, "evil", TOKEN, "Set-Cookie") if word.encode() in shown]
+
+
+def test_what_a_gateway_adds_to_its_answers_stays_here(site: Site) -> None:
+    # S33
+    site.gateway.headers = (
+        f"Set-Cookie: evil=1\r\nServer: evil\r\nVia: evil\r\nX-Evil: {SOURCE}\r\nKeep-Alive: timeout=1\r\n"
+    )
+    kernel = site.start()
+    (theirs,) = site.gateway.kernels
+    answers = [site.ask(f"/api/kernels/{kernel}/restart"), site.ask(f"/api/kernels/{kernel}/interrupt")]
+    answers += [site.ask(path, None, "GET") for path in (f"/api/kernels/{kernel}", "/api/kernelspecs", "/api/status")]
+    answers.append(site.ask(f"/api/kernels/{kernel}", None, "DELETE"))
+    for answer in answers:
+        assert answer.status in (200, 204)
+        shown = f"{answer.headers} {answer.text}".lower()
+        assert not [word for word in ("set-cookie", "evil", SOURCE, theirs, str(site.gateway.port)) if word in shown]
+
+
+# How much there may be
+
+
+def test_other_addresses_cannot_be_claimed(site: Site) -> None:
+    # S27: whoever is no proxy of ours is the one address that it is.
+    kernels = []
+    for number in range(12):
+        claimed = f"192.0.2.{number}"
+        headers = {"x_forwarded_for": claimed, "x_real_ip": claimed, "forwarded": f"for={claimed}"}
+        answer = site.ask("/api/kernels", {"path": "/x"}, x_jupyter_session_id=f"visit-{number}", **headers)
+        kernels += [answer.json()["id"]] if answer.status == 201 else []
+        assert answer.status in (201, 503)
+    assert len(kernels) == len(site.gateway.kernels) == 4
+    assert {site.ask(f"/api/kernels/{kernel}", None, "DELETE").status for kernel in kernels} == {204}
+
+
+def test_kernels_are_few_however_many_are_asked_for(
+    tmp_path: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # S27
+    monkeypatch.setattr(table, "LEAST_UNCONNECTED", 3600.0)
+    settings = {"max_total": 3, "max_per_address": 2, "retention": 0}
+    given = {f"kernels__{name}": value for name, value in settings.items()}
+    with serving(tmp_path, gateway, server__trusted_proxies=["127.0.0.1"], **given) as shim:
+        site = Site(shim, gateway)
+        before = len(gateway.requests)
+
+        def many(first: int) -> set[int]:
+            connection = http.client.HTTPConnection("127.0.0.1", shim.server.port, timeout=60)
+            statuses = set()
+            for number in range(first, first + 250):
+                headers = {"Host": "localhost", "X-Forwarded-For": "192.0.2.1", "X-Jupyter-Session-Id": f"v{number}"}
+                connection.request("POST", "/api/kernels", b'{"path": "/x"}', headers)
+                with connection.getresponse() as response:
+                    statuses.add(response.status)
+                    assert response.read()
+            connection.close()
+            return statuses
+
+        with ThreadPoolExecutor(4) as threads:
+            assert set[int]().union(*threads.map(many, range(0, 1000, 250))) == {201, 503}
+        assert asked(gateway, before) == [("POST", "/api/kernels")] * 2
+        answers = [site.ask("/api/kernels", {"path": "/x"}, x_forwarded_for=f"192.0.2.{last}") for last in (2, 3, 4)]
+        assert [answer.status for answer in answers] == [201, 503, 503]
+        assert answers[2]["retry-after"] and answers[2].json()["queue"] > 1
+        assert len(gateway.kernels) == 3
+        # Those that nobody uses end, connected once or never.
+        kernel = answers[0].json()["id"]
+        with site.talking(kernel):
+            pass
+        gateway.wait(lambda: len(gateway.kernels) == 2)
+        monkeypatch.setattr(table, "LEAST_UNCONNECTED", 0.0)
+        gateway.wait(lambda: site.ask("/api/kernels", {"path": "/x"}, x_forwarded_for="192.0.2.3").status == 201)
+        gateway.wait(lambda: len(gateway.kernels) == 2)
+    assert gateway.kernels == {}
+
+
+# Pages that change
+
+
+def test_numbers_mean_the_cells_that_the_reader_saw(site: Site, framing: str) -> None:
+    # S35
+    wire = Wire(framing == V1)
+    site.upload("replaced", CELLS["x"])
+    old = site.version("replaced")
+    kernel = site.start("replaced", x_nbfolio_page_version=old)
+    with site.talking(kernel, framing) as talk:
+        site.upload("replaced", CELLS["new"])
+        new = site.version("replaced")
+        assert new != old
+        assert [one.content["code"] for one in talk.attack(wire.run("1"))] == [CELLS["x"]]
+        assert site.ask(f"/api/kernels/{kernel}/restart").status == 200
+        assert [one.content["code"] for one in talk.attack(wire.run("1"))] == [CELLS["x"]]
+    before = len(site.gateway.requests)
+    for version in (old, "0" * 16, "evil", f"{new} "[:-2], new.upper() + "x"):
+        for url in ("/api/kernels", "/api/sessions"):
+            assert site.ask(url, {"path": "/replaced"}, x_nbfolio_page_version=version).status == 409
+    assert asked(site.gateway, before) == []
+    other = site.start("replaced", x_nbfolio_page_version=new)
+    with site.talking(other, framing) as talk, site.talking(kernel, framing) as first:
+        assert [one.content["code"] for one in talk.attack(wire.run("1"))] == [CELLS["new"]]
+        assert [one.content["code"] for one in first.attack(wire.run("1"))] == [CELLS["x"]]
+    assert [site.ask(f"/api/kernels/{one}", None, "DELETE").status for one in (kernel, other)] == [204, 204]
+
+
+# The log
+
+
+def test_the_log_has_no_secrets_and_no_source(
+    site: Site, framing: str, hurried: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    wire = Wire(framing == V1)
+    kernel = site.start(x_jupyter_session_id="visit-of-a-reader", authorization="Bearer authorization-of-a-reader")
+    query = "?session_id=visit-of-a-reader&token=token-of-a-reader&x=query-of-a-reader"
+    with site.talking(kernel, framing, query) as talk:
+        sent = [
+            *other_framing(wire),
+            *written_otherwise(wire),
+            *other_types(wire),
+            wire.run("1"),
+            wire.run("code-of-a-reader"),
+        ]
+        talk.attack(*sent)
+        talk.say(*spoken(wire))
+    site.gateway.handshake = Handshake(500, headers=f"X-Evil: {SOURCE}\r\n")
+    with site.dialled(site.channels(kernel, query), framing) as client:
+        assert client.status == 502
+    site.gateway.answer = says(f"HTTP/1.1 500 {SOURCE}\r\nX: {SOURCE}\r\n\r\n{TRACEBACK}".encode())
+    for path in ("/api/kernels", f"/api/kernels/{kernel}/restart"):
+        assert site.ask(f"{path}{query}", {"path": "/x", "query": "?x=query-of-a-reader"}).status == 502
+    site.gateway.answer = None
+    assert site.ask(f"/api/kernels/{kernel}{query}", None, "DELETE").status == 204
+    lines = [JsonLines().format(record) for record in caplog.records if record.name.startswith("shim")]
+    assert len(lines) > 10
+    secrets = [SOURCE, TOKEN, AUTHOR, "of-a-reader", "evil", "token=", "session_id="]
+    secrets += [
+        value for headers in site.readers.values() for value in re.findall("nbfolio=([^;]+)", headers["cookie"])
+    ]
+    assert [line for line in lines for secret in secrets if secret in line] == []

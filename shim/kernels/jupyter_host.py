@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from shim.kernels.host import Ending, Orders
 
 MAX_REQUEST = 1 << 20
-PING_MILLISECONDS = 30_000
 OUTPUT_BYTES = 20_000_000
 """Bytes of printed text per second; charts and images are not counted."""
 OUTPUT_MESSAGES = 3000
@@ -126,8 +125,8 @@ def _server(orders: Orders) -> KernelServer:
         tornado_settings={
             # Every question about a kernel that has ended would be a warning.
             "log_function": lambda handler: None,
-            # Not longer than between two pings: Tornado warns of that at every connection.
-            "ws_ping_timeout": PING_MILLISECONDS,
-            "ws_ping_interval": PING_MILLISECONDS,
+            # The relay asks for signs of life. This server's own asking would end a connection before its first
+            # question when the timeout is as long as the interval, and Tornado warns when it is longer.
+            "ws_ping_interval": 0,
         },
     )
