@@ -193,7 +193,7 @@ class Gateway:
         """Other answers, as status and JSON or bytes, by method and path."""
         self.headers = ""
         """More lines of answers that are no WebSocket, each with its end."""
-        self.answer: Callable[[asyncio.StreamWriter], Awaitable[object]] | None = None
+        self.answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]] | None = None
         """Writes what such answers are instead; the connection ends after it."""
         self.stray = b""
         """What came on connections that asked for a WebSocket and got none."""
@@ -265,7 +265,7 @@ class Gateway:
             await self._websocket(request, reader, writer)
             return False
         if self.answer:
-            await self.answer(writer)
+            await self.answer(reader, writer)
             return False
         status, content = self._respond(request)
         body = content if isinstance(content, bytes) else b"" if content is None else json.dumps(content).encode()

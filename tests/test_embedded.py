@@ -103,7 +103,7 @@ def gateways(
         patch.setenv("PASSED_ON", "as it is")
         gateways = gateways_of(tmp_path_factory.mktemp("site"), SETTINGS, said)
         gateways.open()
-        until(lambda: said, "it does not start")
+        until(gateways.specs, "it does not start")
     yield gateways
     gateways.close()
 

@@ -462,6 +462,19 @@ def test_errors_in_a_widget_that_shows_outputs_come_without_traceback(socket: So
     assert Socket(socket.v1, tracebacks=True).filter.down(payload).forward is payload
 
 
+def test_no_spelling_of_a_text_message_hides_a_traceback() -> None:
+    message = Message(
+        "iopub", {**KERNEL, "msg_type": "comm_msg"}, {}, {}, {"comm_id": "c", "data": {"outputs": [ERROR]}}
+    )
+    plain = serialise(message, False)
+    assert isinstance(plain, str)
+    for at, letter in enumerate("traceback"):
+        spelled = f"{'traceback'[:at]}\\u{ord(letter):04x}{'traceback'[at + 1 :]}"
+        forward = Socket(False).filter.down(plain.replace("traceback", spelled)).forward
+        assert forward is not None
+        assert parse(forward, False).content["data"] == {"outputs": [{**ERROR, "traceback": []}]}
+
+
 @pytest.mark.parametrize("channel", ["shell", "control"])
 def test_clients_are_not_told_of_features_that_would_be_refused(socket: Socket, channel: str) -> None:
     info = {

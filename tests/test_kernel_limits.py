@@ -184,6 +184,20 @@ def test_a_warm_kernel_is_given_to_a_reader_of_the_same_program_once_it_is_ready
     assert not table.rehearsed("ours-9", {})
 
 
+@pytest.mark.parametrize("state", ["restarting", "autorestarting"])
+def test_what_a_kernel_said_before_it_crashed_is_not_played(clock: Clock, state: str) -> None:
+    table = table_of(clock)
+    table.add_warm(record_of(0, warm=True))
+    recording: dict[int, Any] = {0: (), 2: ()}
+    table.rehearsed("ours-0", recording)
+    for usual in ("busy", "idle", "starting", ""):
+        table.heard("ours-0", usual)
+    assert recording == {0: (), 2: ()}
+    table.heard("ours-0", state)
+    # Its WebSockets hold the same one.
+    assert recording == {}
+
+
 # The end of kernels
 
 

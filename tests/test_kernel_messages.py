@@ -196,6 +196,25 @@ def test_default_framing_with_a_wrong_table(payload: bytes) -> None:
         parse(payload, False)
 
 
+def test_no_byte_lies_outside_of_all_parts_or_in_two_of_them() -> None:
+    moved = [end + 16 for end in SOUND]
+    sound = v1_of(*PARTS, b"ab", b"cd", offsets=[*moved, moved[5] + 2, moved[5] + 4])
+    assert parse(sound, True).buffers == (b"ab", b"cd")
+    twice = v1_of(*PARTS, b"ab", b"cd", offsets=[*moved, moved[5] - 2, moved[5] + 4])
+    hidden = v1_of(b"xx", *PARTS, offsets=[end + 2 for end in SOUND])
+    for payload in (twice, hidden):
+        with pytest.raises(MessageError):
+            parse(payload, True)
+    end = 16 + len(BODY)
+    assert parse(binary_of(BODY, b"ab", b"cd", offsets=[16, end, end + 2]), False).buffers == (b"ab", b"cd")
+    for payload in (
+        binary_of(BODY, b"ab", b"cd", offsets=[16, end, end - 2]),
+        binary_of(b"xx", BODY, offsets=[14, 14 + len(BODY)]),
+    ):
+        with pytest.raises(MessageError):
+            parse(payload, False)
+
+
 def test_a_binary_message_of_default_framing_may_have_no_buffers() -> None:
     assert parse(binary_of(BODY), False) == parse(BODY.decode(), False)
     assert parse(binary_of(BODY, *[b""] * (MAX_PARTS - 1)), False).buffers == (b"",) * 63

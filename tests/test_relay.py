@@ -1002,7 +1002,7 @@ def test_the_end_is_told_even_while_a_message_is_read(gateway: Gateway) -> None:
 
     class Holding(Passing):
         def up(self, payload: Payload) -> Up:
-            assert go.wait(SECONDS)
+            assert go.wait(2 * SECONDS)
             return super().up(payload)
 
     with running(gateway) as site:

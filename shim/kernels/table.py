@@ -24,6 +24,8 @@ MOST_SOCKETS = 16
 """WebSockets of one kernel at a time."""
 LEAST_UNCONNECTED = 30.0
 """Seconds that a kernel is kept at least for its first WebSocket: the page may still be loading its scripts."""
+RESTARTING = ("restarting", "autorestarting")
+"""What a gateway says of a kernel that crashed and is started again."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,9 @@ class Table:
         """A message passed; `state` is the execution_state it told of, or ""."""
         with self._lock:
             if entry := self._entries.get(kernel_id):
+                if state in RESTARTING:
+                    # It crashed, so what it said before holds no more.
+                    entry.recording.clear()
                 entry.state = state or entry.state
                 entry.active, entry.last_activity = self._clock(), self._wall()
 

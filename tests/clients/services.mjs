@@ -11,11 +11,9 @@ const require = createRequire(new URL("../../themes/runtime/package.json", impor
 const { KernelManager, ServerConnection, SessionManager } = require("@jupyterlab/services");
 
 const { baseUrl, token, visit, page, cases } = JSON.parse(process.argv[2]);
-const complaints = [];
-for (const level of ["warn", "error"]) {
-    console[level] = (...words) => complaints.push(words.join(" "));
+for (const level of ["debug", "warn"]) {
+    console[level] = () => {};
 }
-console.debug = () => {};
 
 /** The settings of a client; a visit is what tells anonymous clients apart. */
 function settings(name) {
@@ -54,11 +52,16 @@ async function run(on, code, begun = () => {}) {
     const future = on.requestExecute({ code });
     const outputs = [];
     const prompts = [];
+    let streaming = false;
     future.onIOPub = ({ header, content }) => {
-        if (!["status", "execute_input"].includes(header.msg_type)) {
-            outputs.push(content.text ?? content.ename ?? content.data);
-            begun();
+        if (["status", "execute_input"].includes(header.msg_type)) {
+            return;
         }
+        // A text may come in several pieces.
+        const before = streaming && header.msg_type === "stream" ? outputs.pop() : "";
+        streaming = header.msg_type === "stream";
+        outputs.push(streaming ? before + content.text : (content.ename ?? content.data));
+        begun();
     };
     future.onStdin = ({ header, content }) => {
         prompts.push(content.prompt);
@@ -196,18 +199,9 @@ const CASES = {
         return { first, found, second };
     },
 
-    // The kernel has run these cells ahead: what it said is played, once, and not any more when it began anew.
+    // The kernel has run its cells ahead: what it said is played, but not once it began anew.
     async warm() {
-        const one = await kernels.startNew({ path: "/warm" });
-        const played = await run(one, "0");
-        await one.restart();
-        const restarted = await run(one, "1");
-        await one.shutdown();
-        return { played, restarted };
-    },
-
-    async warmCrash() {
-        const one = await kernels.startNew({ path: "/warm" });
+        const one = await kernels.startNew({ path: page });
         const played = await run(one, "0");
         const restarting = signalled(one.statusChanged, "autorestarting");
         const crashed = run(one, "2").catch(() => {});
@@ -230,4 +224,4 @@ for (const name of cases) {
 for (const manager of managers.reverse()) {
     manager.dispose();
 }
-process.stdout.write(`${JSON.stringify({ ...report, heard, complaints })}\n`, () => process.exit(0));
+process.stdout.write(`${JSON.stringify({ ...report, heard })}\n`, () => process.exit(0));

@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -143,7 +144,7 @@ def _request(random: Random) -> dict[str, Any]:
         content = {
             "comm_id": "c1",
             "target_name": "jupyter.widget",
-            "data": {"method": "update", "state": {"value": random.choice(ODD)}},
+            "data": {"method": "update", "state": {"value": deepcopy(random.choice(ODD))}},
         }
     elif kind == "input_reply":
         content = {"value": EVIL, "status": "ok"}
@@ -170,7 +171,7 @@ def _request(random: Random) -> dict[str, Any]:
 
 def _change(random: Random, message: dict[str, Any]) -> None:
     part = random.choice(("header", "header", "content", "content", "content", "metadata", "parent_header", ""))
-    odd = random.choice(ODD)
+    odd = deepcopy(random.choice(ODD))
     if random.random() < 0.05:
         for _ in range(random.choice((95, 97, 98, 99, 100, 101, 150))):
             odd = [odd] if random.random() < 0.5 else {"a": odd}

@@ -49,6 +49,8 @@ class World:
         """Learn from a kernel's message that the reader got."""
         kind, asker = message["header"]["msg_type"], message["parent_header"].get("msg_id")
         if kind == "input_request":
+            name = message["header"]["msg_id"]
+            self.questions = [question for question in self.questions if question[0]["msg_id"] != name]
             self.questions.append((message["header"], asker))
         elif kind == "status" and message["content"]["execution_state"] == "idle":
             self.questions = [question for question in self.questions if question[1] != asker]
