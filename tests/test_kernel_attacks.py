@@ -88,7 +88,7 @@ def _is_harmless(message: Message) -> bool:
         return False
     match message.channel, message.kind:
         case "shell", "execute_request":
-            fixed = {"silent": False, "store_history": False, "user_expressions": {}, "stop_on_error": True}
+            fixed = {"silent": False, "store_history": True, "user_expressions": {}, "stop_on_error": True}
             asked = {"code": content.get("code"), "allow_stdin": content.get("allow_stdin")}
             known = content.get("code") in CELLS.values() and isinstance(content.get("allow_stdin"), bool)
             return known and content == {**fixed, **asked} and not message.parent
@@ -645,11 +645,11 @@ def test_nothing_but_cells_by_their_numbers_gets_through(talk: Talk, attacks: Ca
 def test_what_comes_with_the_number_of_a_cell_is_left_out(talk: Talk) -> None:
     # S6
     wire = talk.wire
-    more = {"user_expressions": {"x": EVIL}, "silent": True, "store_history": True, "allow_stdin": "evil", "x": EVIL}
+    more = {"user_expressions": {"x": EVIL}, "silent": True, "store_history": False, "allow_stdin": "evil", "x": EVIL}
     parts: dict[str, Any] = {"parent": {"msg_id": EVIL}, "metadata": {"cellId": EVIL}, "buffers": (EVIL.encode(),)}
     header = {"msg_id": "m", "msg_type": "execute_request", "session": "other", "subshell_id": EVIL, "evil": EVIL}
     sent = [wire.made("execute_request", {"code": code, **more}, header=header, **parts) for code in ("1", 1)]
-    run = {"code": CELLS["x"], "silent": False, "store_history": False, "user_expressions": {}, "stop_on_error": True}
+    run = {"code": CELLS["x"], "silent": False, "store_history": True, "user_expressions": {}, "stop_on_error": True}
     found = talk.attack(*sent)
     assert [one.content for one in found] == [{**run, "allow_stdin": False}] * 2
     assert set(found[0].header) == {"msg_id", "msg_type", "session", "username", "date", "version"}

@@ -77,7 +77,7 @@ def socket(request: pytest.FixtureRequest) -> Socket:
 
 
 def code_of(source: str, **asked: bool) -> dict[str, Any]:
-    fixed = {"silent": False, "store_history": False, "user_expressions": {}}
+    fixed = {"silent": False, "store_history": True, "user_expressions": {}}
     return {"code": source, **fixed, "allow_stdin": False, "stop_on_error": True, **asked}
 
 
@@ -85,7 +85,7 @@ def code_of(source: str, **asked: bool) -> dict[str, Any]:
 def test_a_cell_is_run_by_its_number_and_nothing_else_of_the_message_counts(socket: Socket, code: object) -> None:
     evil = {
         "silent": True,
-        "store_history": True,
+        "store_history": False,
         "user_expressions": {"x": "evil"},
         "cell": "evil",
         "allow_stdin": 1,
@@ -614,13 +614,13 @@ def converse(gateway: Gateway) -> None:
     evil = {"user_expressions": {"x": "open('evil', 'w')"}}
     gateway.ask("execute_request", {"code": "0", **evil})
     # Without history kernels do not count on.
-    assert gateway.listen("shell", "execute_reply").content == {"status": "ok", "execution_count": 0}
+    assert gateway.listen("shell", "execute_reply").content == {"status": "ok", "execution_count": 1}
     assert gateway.listen("iopub", "execute_input").content == {"code": "", "execution_count": 1}
     assert gateway.listen("iopub", "stream").content == {"name": "stdout", "text": "fine\n"}
     gateway.listen("iopub", "status", "idle")
     gateway.ask("execute_request", {"code": 1})
     failure = {"ename": "ZeroDivisionError", "evalue": "division by zero", "traceback": []}
-    assert gateway.listen("shell", "execute_reply").content == {"status": "error", "execution_count": 0, **failure}
+    assert gateway.listen("shell", "execute_reply").content == {"status": "error", "execution_count": 2, **failure}
     assert gateway.listen("iopub", "error").content == failure
     gateway.listen("iopub", "status", "idle")
     gateway.ask("execute_request", {"code": "2", "allow_stdin": True})

@@ -144,7 +144,8 @@ class Filter:
         content = {
             "code": source,
             "silent": False,
-            "store_history": False,
+            # Without it IPython shows results that a semicolon hides, and does not count. Readers cannot ask for history.
+            "store_history": True,
             "user_expressions": {},
             "allow_stdin": message.content.get("allow_stdin") is True,
             "stop_on_error": message.content.get("stop_on_error") is not False,

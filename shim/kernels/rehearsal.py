@@ -140,7 +140,7 @@ class Rehearsal:
         content = {
             "code": source,
             "silent": False,
-            "store_history": False,
+            "store_history": True,
             "user_expressions": {},
             "allow_stdin": False,
             "stop_on_error": True,

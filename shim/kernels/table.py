@@ -161,8 +161,9 @@ class Table:
         return sum(not kernel.record.warm for kernel in self.kernels())
 
     def warm(self) -> int:
-        """How many kernels wait for one."""
-        return sum(kernel.record.warm for kernel in self.kernels())
+        """How many kernels are ready and wait for one."""
+        with self._lock:
+            return sum(entry.record.warm and entry.ready for entry in self._entries.values())
 
     def get(self, kernel_id: str) -> Kernel | None:
         """The kernel of an id."""

@@ -134,7 +134,7 @@ def _request(random: Random) -> dict[str, Any]:
     if kind == "execute_request":
         asked = {
             "silent": False,
-            "store_history": True,
+            "store_history": False,
             "user_expressions": {"x": EVIL},
             "allow_stdin": True,
             "stop_on_error": False,

@@ -118,7 +118,7 @@ def permitted(message: dict[str, Any], world: World) -> dict[str, Any] | str:
         }
         return {
             **sent,
-            "content": {"code": CELLS[index], "silent": False, "store_history": False, "user_expressions": {}, **asked},
+            "content": {"code": CELLS[index], "silent": False, "store_history": True, "user_expressions": {}, **asked},
         }
     if kind[1].startswith("comm_") and kind[1] != "comm_info_request":
         return _comm(message, sent)

@@ -48,7 +48,7 @@ test("a cell is run by its number, and no code is sent", async () => {
   const socket = await opened();
   executing(7);
   expect(socket.sent.map(({ channel, header, content }) => [channel, header.msg_type, content.code])).toEqual([["shell", "execute_request", "7"]]);
-  expect(socket.sent[0]!.content).toMatchObject({ user_expressions: {}, store_history: false, allow_stdin: false });
+  expect(socket.sent[0]!.content).toMatchObject({ user_expressions: {}, store_history: true, allow_stdin: false });
 });
 
 test("what was asked for before there is a connection is sent when there is one", async () => {

@@ -93,7 +93,7 @@ export class Kernel extends EventTarget {
   execute(cell: number, handler: ExecuteHandler): Promise<ExecuteReply> {
     for (const [id, { until }] of this.waiting) if (until === cell) this.waiting.delete(id);
     const content = {
-      code: String(cell), silent: false, store_history: false, user_expressions: {}, allow_stdin: !!handler.stdin, stop_on_error: true,
+      code: String(cell), silent: false, store_history: true, user_expressions: {}, allow_stdin: !!handler.stdin, stop_on_error: true,
     };
     return new Promise((resolve) => {
       let reply: ExecuteReply | undefined;
