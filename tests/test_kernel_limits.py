@@ -157,6 +157,8 @@ def test_warm_kernels_count_and_give_way_to_readers(clock: Clock) -> None:
     assert surplus.record.id == "ours-10"
     assert table.surplus() is None
     table.add(record_of(0), promised=True)
+    assert (table.readers(), table.warm()) == (1, 0), "it is being prepared"
+    table.rehearsed("ours-11", {})
     assert (table.readers(), table.warm()) == (1, 1)
 
 

@@ -144,7 +144,7 @@ class Filter:
         content = {
             "code": source,
             "silent": False,
-            # Without it IPython shows results that a semicolon hides, and does not count. Readers cannot ask for history.
+            # Else IPython shows results that a semicolon hides, and does not count. Readers cannot ask for history.
             "store_history": True,
             "user_expressions": {},
             "allow_stdin": message.content.get("allow_stdin") is True,
