@@ -13,7 +13,7 @@ from jupyter_client.jsonutil import json_default
 from jupyter_client.manager import KernelManager
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 
-from shim.kernels.filter import MAX_QUESTIONS, Down, Filter, Payload, Recording, Up, recorded
+from shim.kernels.filter import MAX_QUESTIONS, Down, Filter, Payload, Questions, Recording, Up, recorded
 from shim.kernels.messages import Message, parse, serialise
 
 CELLS = ("print('zero')", None, "name = input('?')", "", "x = '\ud800'")
@@ -318,6 +318,20 @@ def test_a_question_of_another_socket_cannot_be_answered(socket: Socket) -> None
     ask(socket)
     other = Socket(socket.v1)
     assert other.answered("input_reply", {"value": "x"}, "stdin", parent_header={"msg_id": "q1"}) == [BUSY, IDLE]
+
+
+def test_a_client_that_lost_its_socket_can_answer_on_the_next(socket: Socket) -> None:
+    questions: Questions = {}
+    before, after = Socket(socket.v1), Socket(socket.v1)
+    before.filter = Filter(CELLS, v1=socket.v1, tracebacks=False, questions=questions)
+    after.filter = Filter(CELLS, v1=socket.v1, tracebacks=False, questions=questions)
+    ask(before)
+    sent = after.sent("input_reply", {"value": "Ada"}, "stdin", parent_header={"msg_id": "q1"})
+    assert sent.content == {"value": "Ada"}
+    assert before.answered("input_reply", {"value": "Ada"}, "stdin") == [BUSY, IDLE]
+    ask(before, "q2")
+    after.said("status", {"execution_state": "idle"})
+    assert questions == {}
 
 
 VERBATIM: list[tuple[str, str, dict[str, Any]]] = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from shim.kernels.filter import Filter, Recording, Up
+from shim.kernels.filter import Filter, Questions, Recording, Up
 from shim.kernels.life import Life, shown_page
 from shim.kernels.relay import Opening
 
@@ -38,9 +38,10 @@ class CountingFilter(Filter):
         v1: bool,
         tracebacks: bool,
         recording: Recording | None = None,
+        questions: Questions | None = None,
         metrics: Metrics,
     ) -> None:
-        super().__init__(cells, v1=v1, tracebacks=tracebacks, recording=recording)
+        super().__init__(cells, v1=v1, tracebacks=tracebacks, recording=recording, questions=questions)
         self._metrics = metrics
 
     def up(self, payload: Payload) -> Up:
@@ -56,8 +57,14 @@ def opening(life: Life, record: Record, handshake: Handshake) -> Opening:
     tracebacks, metrics = life.around.config.kernels.tracebacks, life.around.metrics
 
     def new_filter(v1: bool) -> Filter:
-        recording = life.table.recording(record.id)
-        return CountingFilter(record.program.cells, v1=v1, tracebacks=tracebacks, recording=recording, metrics=metrics)
+        return CountingFilter(
+            record.program.cells,
+            v1=v1,
+            tracebacks=tracebacks,
+            recording=life.table.recording(record.id),
+            questions=life.table.questions(record.id, handshake.session),
+            metrics=metrics,
+        )
 
     def closed() -> None:
         life.table.detach(record.id)

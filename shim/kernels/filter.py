@@ -66,28 +66,40 @@ class _RefusedError(Exception):
     """Raised for a message that may not pass; says why, for whoever sent it."""
 
 
-class _Question(NamedTuple):
+class Question(NamedTuple):
+    """A kernel's request for input that nobody answered yet."""
+
     header: dict[str, str]
     asker: Any
     """The id of the message that the kernel was running."""
+
+
+Questions = dict[str, Question]
+"""By the msg_id of the request."""
 
 
 class Filter:
     """Judges all messages of one WebSocket; not for several threads.
 
     `cells` are the sources of code cells by index, None for other cells. A cell in `recording` is taken out of it and
-    played to the reader instead of being run.
+    played to the reader instead of being run. `questions` are those the same client was asked on an earlier socket.
     """
 
     def __init__(
-        self, cells: Sequence[str | None], *, v1: bool, tracebacks: bool, recording: Recording | None = None
+        self,
+        cells: Sequence[str | None],
+        *,
+        v1: bool,
+        tracebacks: bool,
+        recording: Recording | None = None,
+        questions: Questions | None = None,
     ) -> None:
         self._cells = cells
         self._v1 = v1
         self._tracebacks = tracebacks
         # Other sockets of the same kernel share it, also while it is empty.
         self._recording = {} if recording is None else recording
-        self._questions: dict[str, _Question] = {}
+        self._questions = {} if questions is None else questions
         # Clients drop what follows an answer whose header names another session than the kernel's.
         self._session = ""
 
@@ -227,7 +239,8 @@ class Filter:
         state = _STATUS_CONTENT.decode(content).execution_state
         if state == "idle" and self._questions:
             done = parse(payload, self._v1, trusted=True).parent_header.get("msg_id")
-            self._questions = {name: asked for name, asked in self._questions.items() if asked.asker != done}
+            for name in [name for name, asked in self._questions.items() if asked.asker == done]:
+                del self._questions[name]
         return state if state in _STATES else ""
 
     def _ask(self, payload: Payload) -> None:
@@ -235,7 +248,7 @@ class Filter:
         name = message.header["msg_id"]
         # The newest stands last.
         self._questions.pop(name, None)
-        self._questions[name] = _Question(message.header, message.parent_header.get("msg_id"))
+        self._questions[name] = Question(message.header, message.parent_header.get("msg_id"))
         if len(self._questions) > MAX_QUESTIONS:
             del self._questions[next(iter(self._questions))]
 

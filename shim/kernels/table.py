@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shim.kernels.caps import Line, Room
@@ -14,7 +14,7 @@ from shim.kernels.caps import Line, Room
 if TYPE_CHECKING:
     from builder.settings import Kernels as Settings
     from shim.kernels.callers import Caller
-    from shim.kernels.filter import Recording
+    from shim.kernels.filter import Questions, Recording
     from shim.kernels.program import Program
     from shim.kernels.records import Record
 
@@ -53,6 +53,8 @@ class _Entry:
     """When something was last heard, on the monotonic clock."""
     ends_alone: float | None = None
     """When it ends if no WebSocket is opened until then, on the monotonic clock; None while there is one."""
+    questions: dict[str, Questions] = field(default_factory=dict)
+    """By what clients call themselves."""
 
     def seen(self) -> Kernel:
         return Kernel(self.record, self.state, self.sockets, self.last_activity)
@@ -200,6 +202,16 @@ class Table:
         with self._lock:
             entry = self._entries.get(kernel_id)
             return entry.recording if entry else {}
+
+    def questions(self, kernel_id: str, session: str) -> Questions:
+        """What a kernel asked a client that has lost its WebSocket since; nothing for one without a name."""
+        with self._lock:
+            entry = self._entries.get(kernel_id)
+            if entry is None or not session:
+                return {}
+            if len(entry.questions) >= MOST_SOCKETS:
+                entry.questions.clear()
+            return entry.questions.setdefault(session, {})
 
     def restarted(self, kernel_id: str) -> None:
         """A kernel began anew, so what it said before holds no more."""

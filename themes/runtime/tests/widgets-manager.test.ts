@@ -78,6 +78,18 @@ test("a widget is drawn, follows its kernel, and says there what the reader does
   expect(sent).toMatchObject([{ type: "comm_msg", content: { comm_id: "t1", data: { method: "update", state: { value: "mine" } } } }]);
 });
 
+test("the handles of sliders have names, for those who hear the page", async () => {
+  const names = (element: HTMLElement) => [...element.querySelectorAll(".noUi-handle")].map((handle) => handle.getAttribute("aria-label"));
+  await open("s1", "IntSlider", { description: "Years", value: 5 });
+  const slider = await show("s1");
+  expect(names(slider)).toEqual(["Years"]);
+  await update("s1", { description: "Months" });
+  await settled();
+  expect(names(slider)).toEqual(["Months"]);
+  await open("s2", "IntRangeSlider", { description: "Ages", value: [1, 2] });
+  expect(names(await show("s2"))).toEqual(["Ages: from", "Ages: to"]);
+});
+
 test("what comes while a change is under way is sent when the kernel is idle, in one message", async () => {
   await open("t1", "Text", { value: "" });
   const model = await manager.get_model("t1");

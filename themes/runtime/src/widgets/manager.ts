@@ -136,6 +136,7 @@ export class WidgetManager extends ManagerBase {
       view = new View({ model, options: this.setViewOptions(options) }) as WidgetView;
       view.listenTo(model, "destroy", view.remove);
       await view.render();
+      nameHandles(view);
       return view;
     } catch (error) {
       view?.remove();
@@ -154,6 +155,18 @@ export class WidgetManager extends ManagerBase {
       for (const view of Object.values(model.views ?? {})) say((await view).el, reason);
     });
   }
+}
+
+/** The handle of a slider is what the keyboard moves, and upstream gives it no name. */
+function nameHandles(view: WidgetView): void {
+  const handles = view.el.querySelectorAll<HTMLElement>(".noUi-handle");
+  if (!handles.length) return;
+  const name = (): void => {
+    const text = String(view.model.get("description") || view.model.get("tooltip") || "Value");
+    handles.forEach((handle, place) => handle.setAttribute("aria-label", handles.length === 1 ? text : `${text}: ${place ? "to" : "from"}`));
+  };
+  view.listenTo(view.model, "change:description", name);
+  name();
 }
 
 class NoteView extends DOMWidgetView {
