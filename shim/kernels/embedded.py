@@ -109,6 +109,11 @@ class EmbeddedServer:
         """Whether it runs, or is started for the first time or after a long good run."""
         return self._ready.is_set() or not self._failures
 
+    @property
+    def ready(self) -> bool:
+        """Whether it has begun to answer, and is not about to end."""
+        return self._ready.is_set() and not self._stopping.is_set()
+
     def wait(self) -> bool:
         """Wait until requests are answered, unless it just failed; whether they are."""
         return self._ready.wait(WAIT_SECONDS if self.up else 0.0)

@@ -68,6 +68,11 @@ class LocalServer(Protocol):
         """Whether it runs, or is about to."""
         ...
 
+    @property
+    def ready(self) -> bool:
+        """Whether it has begun to answer, and is not about to end."""
+        ...
+
     def wait(self) -> bool:
         """Wait a little until requests are answered; whether they are."""
         ...
@@ -159,7 +164,7 @@ class Gateway:
         """Ask for the kernels that can be started: that shows whether the gateway answers, and whether it knows us."""
         from shim.kernels.rest import UnansweredError
 
-        if self._local and not self._local.up:
+        if self._local and not self._local.ready:
             return
         try:
             reply = self._rest().ask("GET", "/api/kernelspecs", seconds=PROBE_SECONDS)
@@ -212,6 +217,9 @@ class Gateway:
 
     def _changed(self, problem: str) -> None:
         """Note that it answers, "", or why it does not; only a change is said."""
+        if problem and self._local and not self._local.ready:
+            # Its supervisor says what becomes of it.
+            return
         with self._lock:
             before, self._answers = self._answers, not problem
         what = "The kernel server" if self._local else f"The kernel gateway {shown(self.name)}"

@@ -77,11 +77,13 @@ class Gateways:
 
     def close(self) -> None:
         """Leave the gateways as they are, and end the server of our own with its kernels."""
+        embedded, self._embedded = self._embedded, None
+        if embedded:
+            embedded.stop()
         for choice in self._choices:
             choice.gateway.close()
-        if self._embedded:
-            self._embedded.stop()
-            self._embedded, self._choices = None, ()
+        if embedded:
+            self._choices = ()
 
     def choose(self, kernelspec: str, path: str, load: Mapping[str, int]) -> Gateway:
         """The gateway for a kernel of a page: of those that fit and answer the one with the fewest kernels.
