@@ -397,6 +397,16 @@ def model(**changes: Any) -> bytes:
     return json.dumps({"id": UNKNOWN, "name": "x", "execution_state": "idle", **changes}).encode()
 
 
+def test_a_full_enterprise_gateway_stays_in_use() -> None:
+    words = b'{"reason": "A max kernels limit has been set to 2 and has been reached."}'
+    said: list[str] = []
+    with fake_gateway(lambda request: request.give(403, words), said) as (_, gateway):
+        with pytest.raises(GatewayFullError):
+            gateway.start("", None)
+        assert gateway.healthy
+    assert said == []
+
+
 def test_a_start_holds_nothing_but_what_we_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

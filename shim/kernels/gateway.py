@@ -29,8 +29,8 @@ START_SECONDS = 60.0
 """The longest that a gateway may take to start or restart a kernel; a cluster has to find room for it."""
 ANSWER_SECONDS = 10.0
 PROBE_SECONDS = 5.0
-FULL = b"Resource Limit"
-"""What gateways say, beside 403, when they run as many kernels as they may."""
+FULL = (b"Resource Limit", b"max kernels")
+"""What Kernel Gateway and Enterprise Gateway say, beside 403, when they run as many kernels as they may."""
 
 _AWAY = frozenset({502, 503, 504})
 """What proxies answer when the gateway behind them does not."""
@@ -119,7 +119,7 @@ class Gateway:
             reply = self._ask("POST", "/api/kernels", content, slow=True)
         finally:
             self._starting.release()
-        if reply.status == 403 and FULL in reply.body:
+        if reply.status == 403 and any(words in reply.body for words in FULL):
             raise GatewayFullError("The kernel server runs as many kernels as it may; try again later.")
         if reply.status in (400, 404, 500):
             name = shown(kernelspec) if kernelspec else "for this page"

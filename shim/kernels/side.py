@@ -190,7 +190,8 @@ class Side(asyncio.Protocol):
     def _flush(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
         if outgoing and self.transport is not None and not self.transport.is_closing():
-            self.transport.writelines(outgoing)
+            # Not `writelines`: some releases of Python 3.12 and 3.13 never say there that too much waits.
+            self.transport.write(b"".join(outgoing))
 
     # Frames
 

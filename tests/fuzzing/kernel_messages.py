@@ -207,7 +207,8 @@ def check(made: Conversation) -> None:
 
 def _check_up(judge: Filter, payload: str | bytes, v1: bool, world: World) -> None:
     forward, answers, note = judge.up(payload)
-    assert len(note) < 300 and note.isprintable() and "EVIL" not in note
+    # Of what was sent a line of the log repeats channel and type, which are words.
+    assert len(note) < 300 and note.isprintable() and "os.system" not in note
     try:
         message = read(payload, v1)
     except UnreadableError:
