@@ -256,6 +256,18 @@ def test_kernels_end_that_are_not_used_or_too_old(clock: Clock) -> None:
     assert due(table) == ["ours-1"]
 
 
+def test_a_kernel_that_computes_is_in_use(clock: Clock) -> None:
+    table = table_of(clock, idle_minutes=10)
+    fill(table, 1)
+    table.attach("ours-0")
+    table.heard("ours-0", "busy")
+    clock.now += 1000
+    assert due(table) == []
+    table.heard("ours-0", "idle")
+    clock.now += 600
+    assert due(table) == ["ours-0"]
+
+
 def test_warm_kernels_wait_for_as_long_as_it_takes(clock: Clock) -> None:
     table = table_of(clock)
     table.add_warm(record_of(0, warm=True))

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ from shim.kernels.unpacked import tidy
 from shim.state import StateError
 
 if TYPE_CHECKING:
-    from builder.catalog import LivePage
     from shim.kernels.gateway import Gateway
     from shim.kernels.life import Life
     from shim.kernels.records import Record
@@ -47,7 +46,6 @@ class Keeper:
         self._around = life.around
         self._warm = warm
         self._failed: Counter[str] = Counter()
-        self._catalog: Mapping[str, LivePage] | None = None
         self._next_probe = 0.0
         self._troubles: set[str] = set()
         self._stopping = threading.Event()
@@ -119,9 +117,8 @@ class Keeper:
         """End the kernels of pages that are not live any more; a page that was changed keeps the kernels it had."""
         site = self._around.site
         catalog = site.catalog
-        if catalog is self._catalog or not site.ready.is_set():
+        if not site.ready.is_set():
             return
-        self._catalog = catalog
         for kernel in self._life.table.kernels():
             page = catalog.get(kernel.record.program.path)
             if page is None or page.draft or page.live == "off":

@@ -260,7 +260,7 @@ class Table:
                 continue
             if entry.ends_alone is not None and now >= entry.ends_alone:
                 yield entry.record.id, "Nobody came back to the kernel."
-            elif now >= entry.active + 60 * self._settings.idle_minutes:
+            elif entry.state != "busy" and now >= entry.active + 60 * self._settings.idle_minutes:
                 yield entry.record.id, "The kernel was not used for long."
             elif wall >= entry.record.started + 3600 * self._settings.max_hours:
                 yield entry.record.id, "The kernel reached its longest life."
