@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import resource
 import socket
 import sys
 import time
@@ -16,6 +15,7 @@ from waitress import wasyncore  # type: ignore[import-untyped]
 from waitress.server import create_server  # type: ignore[import-untyped]
 
 from builder.errors import NbfolioError
+from shim.capacity import MOST_REQUESTS, capacity
 from shim.channel import BodyLimit, Channel, one_megabyte
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ THREADS = 24
 DRAIN = 3.0
 """Seconds that answers under way get at the end."""
 LIMITS = {
-    "connection_limit": 2000,
+    "connection_limit": MOST_REQUESTS,
     # Seconds without a byte in either direction, while no request is being answered; looked for that often.
     "channel_timeout": 60,
     "cleanup_interval": 10,
@@ -36,10 +36,6 @@ LIMITS = {
     # Parsers know what each request may send.
     "max_request_body_size": sys.maxsize,
 }
-
-
-OTHER_FILES = 256
-"""Open files that connections leave to everything else."""
 
 
 class ListenError(NbfolioError):
@@ -69,7 +65,7 @@ class Server:
                 ident=None,
                 clear_untrusted_proxy_headers=False,
                 log_socket_errors=False,
-                **LIMITS | {"connection_limit": _connections()},
+                **LIMITS | {"connection_limit": min(LIMITS["connection_limit"], capacity().requests)},
             )
         except BaseException:
             listener.close()
@@ -117,13 +113,6 @@ class Server:
         for channel in list(self._server.active_channels.values()):
             channel.handle_close()
         self._server.close()
-
-
-def _connections() -> int:
-    """How many connections there may be at a time: each is an open file, too."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = int(LIMITS["connection_limit"])
-    return most if soft == resource.RLIM_INFINITY else min(most, max(soft - OTHER_FILES, soft // 2))
 
 
 def _busy(channel: Any) -> bool:

@@ -17,7 +17,18 @@ from jupyter_server.services.kernels.connection.base import (
     serialize_msg_to_ws_v1,
 )
 
-from shim.kernels.messages import MAX_DEPTH, MAX_PARTS, Message, MessageError, glance, is_date, now, parse, serialise
+from shim.kernels.messages import (
+    MAX_DEPTH,
+    MAX_PARTS,
+    MAX_VALUES,
+    Message,
+    MessageError,
+    glance,
+    is_date,
+    now,
+    parse,
+    serialise,
+)
 
 HEADER = {
     "msg_id": "8b1b6f4e-1111-2222-3333-444455556666",
@@ -319,6 +330,35 @@ def test_numbers_keep_their_value_and_depth_has_a_bound_that_is_not_too_low(v1: 
     message = parse(written(v1, content=json.dumps(values)), v1)
     assert message.content == values
     assert json.dumps(parse(serialise(message, v1), v1).content) == json.dumps(values)
+
+
+@BOTH
+@pytest.mark.parametrize(("value", "each"), [("{}", 2), ("[]", 2), ("1", 1), ('{"a":1}', 2)])
+def test_a_reader_may_send_so_many_values_and_a_kernel_more(v1: bool, value: str, each: int) -> None:
+    # The braces and commas of the message itself are few.
+    most = MAX_VALUES // each - 50
+    for count, passes in ((most, True), (most + 50, False)):
+        payload = written(v1, content='{"a":[' + ",".join([value] * count) + "]}")
+        assert len(parse(payload, v1, trusted=True).content["a"]) == count
+        if passes:
+            assert len(parse(payload, v1).content["a"]) == count
+        else:
+            with pytest.raises(MessageError, match="too many values"):
+                parse(payload, v1)
+
+
+@BOTH
+def test_values_are_counted_in_all_parts_together(v1: bool) -> None:
+    half = '{"a":[' + ",".join(["0"] * (MAX_VALUES // 2)) + "]}"
+    assert parse(written(v1, content=half), v1).content
+    with pytest.raises(MessageError, match="too many values"):
+        parse(written(v1, content=half, metadata=half), v1)
+
+
+@BOTH
+def test_what_is_no_json_is_not_counted_as_values(v1: bool) -> None:
+    message = MESSAGE._replace(content={"text": "x" * 2**22}, buffers=(b"{[," * MAX_VALUES,))
+    assert parse(serialise(message, v1), v1) == message
 
 
 @BOTH

@@ -9,11 +9,14 @@ import shutil
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +34,9 @@ from shim.kernels import handshake as handshake_module
 from shim.kernels import rates as rates_module
 from shim.kernels import relay as relay_module
 from shim.kernels.filter import Down, Filter, Up
-from shim.kernels.relay import Opening, Relay, Upstream
+from shim.kernels.messages import MAX_VALUES, Message, serialise
+from shim.kernels.relay import Opening, Relay, RelayError, Upstream
+from shim.kernels.side import MESSAGE_PACE, MESSAGE_SECONDS, Side
 from shim.server import Server
 
 if TYPE_CHECKING:
@@ -42,6 +47,8 @@ if TYPE_CHECKING:
     from shim.upgrade import Upgrade
 
 MEGABYTE = 1 << 20
+IDLE_PING = 30.0
+"""Seconds between two signs of life."""
 
 
 class Passing:
@@ -144,7 +151,7 @@ class Site:
 @contextmanager
 def running(gateway: Gateway, *, upstream: Callable[[str], Upstream] | None = None, **settings: Any) -> Iterator[Site]:
     """A server and a relay before a gateway."""
-    relay = Relay(**{"most": 5000, **settings})
+    relay = Relay(**{"most": 5000, "idle_ping": IDLE_PING, **settings})
     site = Site(gateway, relay, upstream or (lambda kernel: Upstream(gateway.channels(kernel))))
     server = Server(site, "127.0.0.1", 0)
     site.port = server.port
@@ -373,15 +380,6 @@ def test_there_is_room_for_so_many(gateway: Gateway) -> None:
         stack.enter_context(site.pair())
 
 
-def test_no_room_for_more_than_the_system_allows_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay_module.resource, "getrlimit", lambda which: (relay_module.OTHER_FILES + 7, 10_000))
-    relay = Relay(most=5000)
-    assert not relay.has_room()
-    relay.start()
-    assert relay._most == 3
-    relay.stop()
-
-
 def test_a_filter_that_cannot_be_made_is_an_error(
     site: Site, gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -481,7 +479,7 @@ def test_order_is_kept_whatever_the_size(site: Site, gateway: Gateway) -> None:
         assert [client.receive() for _ in sent] == sent
         gateway.wait(lambda: len(socket.messages) == len(sent))
         assert socket.messages == sent
-        assert len(site.filters[0].threads) == 2
+        assert site.filters[0].threads == {"relay", "relay-up_1", "relay-down_1"}
 
 
 def test_nobody_is_read_while_a_large_message_is(site: Site, gateway: Gateway) -> None:
@@ -510,6 +508,131 @@ def test_nobody_is_read_while_a_large_message_is(site: Site, gateway: Gateway) -
         go.set()
         gateway.wait(lambda: socket.messages == [large, "after"])
         assert client.receive() == "waits"
+
+
+def kernel_says(kind: str, content: str = "", *, channel: str = "iopub", v1: bool = True) -> Payload:
+    """A large message of a kernel."""
+    header = {"msg_id": "m", "msg_type": kind, "session": "s", "username": "", "date": "", "version": "5.3"}
+    return serialise(Message(channel, header, {}, {}, {"text": content, "more": "x" * 300_000}), v1)
+
+
+@pytest.mark.parametrize(
+    ("message", "v1", "thread"),
+    [
+        (kernel_says("display_data"), True, "relay"),
+        (kernel_says("execute_result", "traceback"), True, "relay"),
+        (kernel_says("comm_msg"), True, "relay"),
+        (kernel_says("comm_msg", "traceback"), True, "relay-down_1"),
+        (kernel_says("comm_open", "\x7f\u0074raceback".encode("unicode_escape").decode()), True, "relay-down_1"),
+        (kernel_says("error"), True, "relay-down_1"),
+        (kernel_says("execute_input"), True, "relay-down_1"),
+        (kernel_says("execute_reply", channel="shell"), True, "relay-down_1"),
+        (kernel_says("input_request", channel="stdin"), True, "relay-down_1"),
+        (kernel_says("display_data", channel="shell"), True, "relay-down_1"),
+        (b"x" * 300_000, True, "relay-down_1"),
+        (kernel_says("display_data", v1=False), False, "relay-down_1"),
+    ],
+)
+def test_only_what_must_be_read_is_judged_by_another_thread(
+    site: Site, message: Payload, v1: bool, thread: str
+) -> None:
+    with site.pair(protocol=V1 if v1 else "") as (client, socket):
+        socket.send(message)
+        assert client.receive() == message
+        assert site.filters[0].threads == {thread}
+
+
+class Holding(Passing):
+    """Takes its time for some messages, until it is let go."""
+
+    def __init__(self, v1: bool, go: threading.Event, held: bytes) -> None:
+        super().__init__(v1)
+        self.go = go
+        self.held = held
+        self.holds = threading.Event()
+
+    def up(self, payload: Payload) -> Up:
+        self.hold(payload)
+        return super().up(payload)
+
+    def down(self, payload: Payload) -> Down:
+        self.hold(payload)
+        return super().down(payload)
+
+    def hold(self, payload: Payload) -> None:
+        if self.held in (payload.encode() if isinstance(payload, str) else payload):
+            self.holds.set()
+            assert self.go.wait(2 * SECONDS)
+
+
+def test_large_messages_of_readers_delay_none_of_kernels_nor_the_other_way_round(site: Site, gateway: Gateway) -> None:
+    go = threading.Event()
+    site.new_filter = partial(Holding, go=go, held=b"hold")
+    hold, quick = "hold" * 100_000, "quick" * 100_000
+    with site.pair(protocol="") as (first, first_socket), site.pair(protocol="") as (second, second_socket):
+        first.send(hold)
+        assert site.filters[0].holds.wait(SECONDS)
+        second_socket.send(quick)
+        assert second.receive() == quick
+        go.set()
+        gateway.wait(lambda: first_socket.messages == [hold])
+        go.clear()
+        first_socket.send(hold)
+        site.filters[0].holds.clear()
+        assert site.filters[0].holds.wait(SECONDS)
+        second.send(quick)
+        gateway.wait(lambda: second_socket.messages == [quick])
+        go.set()
+        assert first.receive() == hold
+
+
+def test_outputs_pass_while_the_message_of_another_kernel_is_read_but_not_one_of_their_own(site: Site) -> None:
+    go = threading.Event()
+    site.new_filter = partial(Holding, go=go, held=b"hold")
+    error, output = kernel_says("error", "hold"), kernel_says("display_data")
+    with site.pair() as (first, first_socket), site.pair() as (second, second_socket):
+        first_socket.send(error, output, "end")
+        assert site.filters[0].holds.wait(SECONDS)
+        second_socket.send(output)
+        assert second.receive() == output
+        assert site.filters[0].threads == set()
+        go.set()
+        assert [first.receive() for _ in range(3)] == [error, output, "end"]
+
+
+def test_what_waits_to_be_judged_is_left_out_once_its_socket_closes(site: Site, gateway: Gateway) -> None:
+    go = threading.Event()
+    site.new_filter = partial(Holding, go=go, held=b"hold")
+    with site.pair("a") as (first, first_socket), site.pair("b") as (second, second_socket):
+        first.send("hold" * 100_000)
+        assert site.filters[0].holds.wait(SECONDS)
+        second.send("more" * 100_000)
+        wait_until(lambda: sum(not one._client.is_reading for one in site.relay._connections) == 2)
+        site.relay.close_kernel("b", 4404, "The kernel was deleted.")
+        assert second.wait_closed() == 4404
+        site.wait("closed")
+        go.set()
+        gateway.wait(lambda: first_socket.messages)
+        first.send("then" * 100_000)
+        gateway.wait(lambda: len(first_socket.messages) == 2)
+        assert (site.filters[1].threads, second_socket.messages) == (set(), [])
+
+
+@pytest.mark.parametrize("protocol", [V1, ""])
+def test_a_message_of_countless_values_is_dropped_and_the_socket_stays_open(
+    site: Site, gateway: Gateway, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    caplog.set_level(logging.INFO, "shim")
+    site.new_filter = lambda v1: Filter([], v1=v1, tracebacks=False)
+    header = {"msg_id": "m", "msg_type": "comm_msg", "session": "s", "username": "", "date": "", "version": "5.3"}
+    content = {"comm_id": "c", "data": {"value": [{}] * MAX_VALUES}}
+    ask = Message("shell", {**header, "msg_type": "kernel_info_request"}, {}, {}, {})
+    with site.pair(protocol=protocol) as (client, socket):
+        for message in (Message("shell", header, {}, {}, content), ask):
+            client.send(serialise(message, protocol == V1))
+        gateway.wait(lambda: socket.messages)
+        assert len(socket.messages) == 1 and "kernel_info_request" in str(socket.messages)
+    assert caplog.text.count("dropped a message: its JSON has too many values") == 1
 
 
 def test_a_broken_filter_costs_only_its_connection(
@@ -632,6 +755,74 @@ def test_too_large_an_output_is_not_kept(site: Site, monkeypatch: pytest.MonkeyP
         assert client.receive() == b"x" * MEGABYTE
         socket.send(b"x" * (MEGABYTE + 1))
         assert client.wait_closed() == 1009
+
+
+@pytest.mark.parametrize("size", [1, MEGABYTE])
+def test_half_a_message_is_not_kept_for_long(
+    site: Site, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    longest = MESSAGE_SECONDS + size * MESSAGE_PACE
+    with site.pair() as (client, socket), site.pair("other") as (other, other_socket):
+        whole = next(one for one in site.relay._connections if one.opening.kernel == "other")
+        half = next(one for one in site.relay._connections if one.opening.kernel == "k")
+        for one in (client, other):
+            one.send_event(BytesMessage(b"x" * size, message_finished=False))
+        wait_until(lambda: all(len(one._client._parts or b"") == size for one in (half, whole)))
+        other.send_event(BytesMessage(b"y"))
+        gateway.wait(lambda: len(other_socket.messages) == 1)
+        # Those who send the rest in time, or send nothing, stay.
+        answering = threading.Thread(target=client.wait_closed)
+        answering.start()
+        advance(site, monkeypatch, longest - 1, other)
+        assert site.relay.count() == 2
+        advance(site, monkeypatch, IDLE_PING, other)
+        answering.join()
+        assert client.closed == 1008
+        gateway.wait(lambda: socket.ended)
+        other.send("more")
+        gateway.wait(lambda: len(other_socket.messages) == 2)
+        assert socket.messages == []
+
+
+def test_the_time_for_a_message_stands_still_while_nobody_reads(
+    site: Site, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    site.new_filter = partial(Holding, go=go, held=b"hold")
+    with site.pair(protocol="") as (client, socket):
+        client.send_event(BytesMessage(b"x", message_finished=False))
+        end, _ = sides(site)
+        wait_until(lambda: end._parts)
+        socket.send("hold" * 100_000)
+        wait_until(lambda: not end.is_reading)
+        advance(site, monkeypatch, 2 * MESSAGE_SECONDS, client)
+        go.set()
+        assert client.receive() == "hold" * 100_000
+        advance(site, monkeypatch, MESSAGE_SECONDS - 1, client)
+        client.send_event(BytesMessage(b"y"))
+        gateway.wait(lambda: socket.messages == [b"xy"])
+
+
+def advance(site: Site, monkeypatch: pytest.MonkeyPatch, seconds: float, client: Client) -> None:
+    """Let the relay's clock go on until it asks for signs of life, and wait for those; the client is one that stays."""
+    loop = site.relay._loop
+    assert loop
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + seconds)
+    now = loop.time()
+    # It waits by the system's clock until something is to be done.
+    loop.call_soon_threadsafe(lambda: None)
+    event = client.event()
+    assert isinstance(event, Ping)
+    client.send_event(event.response())
+    wait_until(
+        lambda: all(
+            side.heard >= now or not side.is_reading
+            for one in list(site.relay._connections)
+            for side in one._sides()
+            if one._state is connection_module.State.OPEN
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -1013,8 +1204,98 @@ def test_the_end_is_told_even_while_a_message_is_read(gateway: Gateway) -> None:
             stopping = threading.Thread(target=site.relay.stop, args=[0.1])
             stopping.start()
             site.wait("closed")
+            stopping.join(SECONDS)
+            assert not stopping.is_alive()
             go.set()
-            stopping.join()
+
+
+def test_the_end_does_not_wait_for_a_thread_that_is_stuck(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(relay_module, "SPARE_SECONDS", 0.1)
+    stuck, go = threading.Event(), threading.Event()
+
+    def told(event: str) -> None:
+        if event == "opened":
+            stuck.set()
+            assert go.wait(2 * SECONDS)
+
+    with running(gateway) as site:
+        note = site.note
+        site.note = lambda event: (told(event), note(event))[1]  # type: ignore[method-assign]
+        with ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=SECONDS))
+            connection.sendall(gateways.request("/k"))
+            assert stuck.wait(SECONDS)
+            stopping = threading.Thread(target=site.relay.stop, args=[0.1])
+            stopping.start()
+            stopping.join(SECONDS)
+            assert not stopping.is_alive()
+            assert "could not be closed in time" in caplog.text
+            go.set()
+            site.wait("closed")
+
+
+def test_neither_the_end_nor_that_of_the_program_waits_for_names() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("ended\n", "", 0)
+
+
+HANGING = """
+import socket, threading, time
+from shim.kernels.relay import Opening, Relay, Upstream
+
+asked = threading.Event()
+
+def hang(*_):
+    asked.set()
+    time.sleep(1000)
+
+def nothing(*_):
+    pass
+
+socket.getaddrinfo = hang
+relay = Relay(most=10)
+relay.start()
+ends = [socket.socketpair() for _ in range(5)]
+for ours, _ in ends:
+    ours.setblocking(False)
+    upstream = Upstream("ws://gateway.invalid/x")
+    relay.open(ours, Opening("k", "", (), upstream, nothing, nothing, nothing, nothing))
+assert asked.wait(30)
+relay.stop(0.1)
+assert relay.count() == 0
+print("ended")
+"""
+
+
+def test_a_relay_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> Any:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(relay_module, "Loop", fail)
+    relay = Relay(most=10)
+    with pytest.raises(RelayError):
+        relay.start()
+    assert "Too many open files" in caplog.text
+    relay.stop()
+
+
+def test_a_start_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    go, loop = threading.Event(), relay_module.Loop
+
+    def slow() -> Any:
+        assert go.wait(2 * SECONDS)
+        return loop()
+
+    monkeypatch.setattr(relay_module, "Loop", slow)
+    monkeypatch.setattr(relay_module, "START_SECONDS", 0.01)
+    relay = Relay(most=10)
+    with pytest.raises(RelayError):
+        relay.start()
+    go.set()
+    wait_until(relay.has_room)
+    relay.stop()
 
 
 def test_stopping_twice_or_before_the_start_is_nothing() -> None:
@@ -1072,6 +1353,29 @@ def test_both_ends_are_asked_for_signs_of_life(gateway: Gateway) -> None:
             client.send_event(event.response())
         gateway.wait(lambda: socket.pings > 7)
         assert site.relay.count() == 1
+
+
+def test_one_connection_that_fails_does_not_end_the_signs_of_life_of_others(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ping = Side.ping
+    broken: list[Any] = []
+
+    def fail(side: Side) -> None:
+        if side in broken:
+            raise RuntimeError("on purpose")
+        ping(side)
+
+    monkeypatch.setattr(Side, "ping", fail)
+    with running(gateway, idle_ping=0.2) as site, site.pair("a") as (client, _), site.pair("b") as (_, socket):
+        broken += [one._client for one in site.relay._connections if one.opening.kernel == "b"]
+        gateway.wait(lambda: socket.ended)
+        site.wait("closed")
+        for _ in range(3):
+            event = client.event()
+            assert isinstance(event, Ping)
+            client.send_event(event.response())
+    assert caplog.text.count("RuntimeError: on purpose") == 1
 
 
 def test_a_client_without_a_sign_of_life_is_given_up(gateway: Gateway) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from concurrent.futures import Executor
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +22,7 @@ from shim.kernels.rates import Allowance
 from shim.kernels.side import Side
 
 if TYPE_CHECKING:
+    from shim.kernels.loop import Threads
     from shim.kernels.messages import Payload
     from shim.kernels.relay import Opening
 
@@ -50,8 +50,10 @@ class State(Enum):
 class Surroundings(NamedTuple):
     """What a connection needs of the relay."""
 
-    executor: Executor
-    """Reads big messages."""
+    up: Threads
+    """Judge big messages of clients."""
+    down: Threads
+    """Judge big messages of kernels."""
     remark: Callable[[str, str], None]
     """Told of refused messages: by which connection, and why."""
     finished: Callable[[Connection], None]
@@ -106,6 +108,9 @@ class Connection:
     def beat(self, seconds: float) -> None:
         """Ask for signs of life, and give up when there was none; to be called every `seconds`."""
         if self._state is not State.OPEN:
+            return
+        if self._client.is_late:
+            self.end(Code.POLICY, "a message took too long")
             return
         for side in self._sides():
             if side.is_reading and self._loop.time() - side.heard > SILENT_BEATS * seconds:
@@ -172,14 +177,17 @@ class Connection:
         gateway.transport.set_protocol(side)
         side.connection_made(gateway.transport)
         side.is_reading = False
+        v1 = gateway.protocol == PROTOCOL
         try:
-            judge = opening.new_filter(gateway.protocol == PROTOCOL)
+            judge = opening.new_filter(v1)
         except Exception:
             logger.exception("%s: there is no filter", opening.label)
             self._refuse(HttpError(500, "Something went wrong; the log says what."))
             return
         means = Means(
-            self._surroundings.executor,
+            v1,
+            self._surroundings.up,
+            self._surroundings.down,
             partial(self._tell, opening.state),
             partial(self._surroundings.remark, opening.label),
             self.end,

@@ -6,20 +6,22 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from shim.kernels.codes import Code
+from shim.kernels.disclosure import COMMS, PASSING, QUESTION, is_rewritten, may_hold_traceback
+from shim.kernels.messages import MessageError, glance
 from shim.kernels.side import Side
 
 if TYPE_CHECKING:
     from shim.kernels.filter import Down, Filter, Up
+    from shim.kernels.loop import Threads
     from shim.kernels.messages import Payload
 
 T = TypeVar("T")
 BIG = 256 << 10
-"""Bytes from which on a message is read by another thread, so that it keeps nobody else waiting."""
+"""Bytes from which on a message is judged by another thread, so that it keeps nobody else waiting."""
 SLOW_SECONDS = 30.0
 """For which a client may leave more than `HIGH_WATER` unread; what waits gives it `SLOW_PACE` bytes' time on top.
 
@@ -33,8 +35,12 @@ logger = logging.getLogger("shim.kernels")
 class Means(NamedTuple):
     """What an exchange needs beside the two sides and the filter."""
 
-    executor: Executor
-    """Reads big messages."""
+    v1: bool
+    """Whether framing v1 is spoken."""
+    up: Threads
+    """Judge big messages of clients."""
+    down: Threads
+    """Judge big messages of kernels, if they have to be read."""
     state: Callable[[str], None]
     """Told of the kernel's states, and "" when the client said something to it."""
     remark: Callable[[str], None]
@@ -46,29 +52,29 @@ class Means(NamedTuple):
 class Exchange:
     """Passes messages on until it is stopped; used by one thread."""
 
-    __slots__ = ("_busy", "_client", "_filter", "_gateway", "_means", "_patience", "_steps", "_stopped")
+    __slots__ = ("_client", "_filter", "_gateway", "_means", "_patience", "_steps", "_stopped", "_verdict")
 
     def __init__(self, client: Side, gateway: Side, judge: Filter, means: Means) -> None:
         self._client = client
         self._gateway = gateway
         self._filter = judge
         self._means = means
-        # What is to be done, in the order in which it came from either side; kept only while a big message is read.
+        # What is to be done, in the order in which it came from either side; kept only while a big one is judged.
         self._steps: deque[Callable[[], None]] | None = None
-        self._busy = False
+        self._verdict: asyncio.Future[Any] | None = None
         self._stopped = False
         self._patience: asyncio.TimerHandle | None = None
 
     def received(self, side: Side, payload: Payload) -> None:
         """Pass a message on."""
         if side is self._client:
-            self.do(partial(self._judge, self._filter.up, payload, self._pass_up))
+            self.do(partial(self._judge_up, payload))
         else:
-            self.do(partial(self._judge, self._filter.down, payload, self._pass_down))
+            self.do(partial(self._judge_down, payload))
 
     def do(self, step: Callable[[], None]) -> None:
         """Do something once all that came before it is done."""
-        if not self._busy:
+        if self._verdict is None:
             self._try(step)
         elif self._steps is None:
             self._steps = deque([step])
@@ -76,12 +82,12 @@ class Exchange:
             self._steps.append(step)
 
     def regulate(self) -> None:
-        """Decide who is read: nobody while a big message is, the gateway as long as the client can take it all.
+        """Decide who is read: nobody while a big message is judged, the gateway as long as the client can take it all.
 
         A client waits for both, because it gets answers of our own too.
         """
         if not self._stopped:
-            waits = self._busy or self._client.is_full
+            waits = self._verdict is not None or self._client.is_full
             self._gateway.read(not waits)
             self._client.read(not (waits or self._gateway.is_full))
 
@@ -98,6 +104,8 @@ class Exchange:
     def stop(self) -> None:
         """Pass nothing on any more, and read what the client still sends to its end."""
         self._stopped = True
+        if self._verdict:
+            self._verdict.cancel()
         self._lose_patience()
         self._client.read(True)
 
@@ -113,22 +121,32 @@ class Exchange:
             logger.exception("a message could not be relayed")
             self._means.end(Code.LOST, "something went wrong")
 
-    def _judge(self, judge: Callable[[Payload], T], payload: Payload, act: Callable[[T], None]) -> None:
+    def _judge_up(self, payload: Payload) -> None:
         if self._stopped:
             return
-        if len(payload) <= BIG:
-            act(judge(payload))
+        if len(payload) > BIG:
+            self._judge_aside(self._means.up, partial(self._filter.up, payload), self._pass_up)
+        else:
+            self._pass_up(self._filter.up(payload))
+
+    def _judge_down(self, payload: Payload) -> None:
+        if self._stopped:
             return
-        verdict = asyncio.get_running_loop().run_in_executor(self._means.executor, judge, payload)
-        self._busy = True
+        if len(payload) > BIG and not (self._means.v1 and _passes_unread(payload)):
+            self._judge_aside(self._means.down, partial(self._filter.down, payload), self._pass_down)
+        else:
+            self._pass_down(self._filter.down(payload))
+
+    def _judge_aside(self, threads: Threads, judge: Callable[[], T], act: Callable[[T], None]) -> None:
+        self._verdict = threads.run(judge)
         self.regulate()
-        verdict.add_done_callback(partial(self._judged, act))
+        self._verdict.add_done_callback(partial(self._judged, act))
 
     def _judged(self, act: Callable[[T], None], verdict: asyncio.Future[T]) -> None:
-        self._busy = False
+        self._verdict = None
         if not verdict.cancelled():
             self._try(lambda: act(verdict.result()))
-        while self._steps and not self._busy:
+        while self._steps and self._verdict is None:
             self._try(self._steps.popleft())
         if not self._steps:
             self._steps = None
@@ -148,7 +166,21 @@ class Exchange:
     def _pass_down(self, down: Down) -> None:
         if self._stopped:
             return
+        if down.answer is not None:
+            self._gateway.send(down.answer)
         if down.forward is not None:
             self._client.send(down.forward)
         if down.state:
             self._means.state(down.state)
+
+
+def _passes_unread(payload: Payload) -> bool:
+    """Whether a kernel's message in framing v1 passes as it is, so that judging it takes no time."""
+    try:
+        seen = glance(payload, True)
+    except MessageError:
+        return False
+    kind = seen.channel, seen.kind
+    if kind in COMMS:
+        return not may_hold_traceback(payload)
+    return kind in PASSING and kind != QUESTION and not is_rewritten(kind)

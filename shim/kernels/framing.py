@@ -34,8 +34,8 @@ def join_v1(parts: Sequence[bytes]) -> bytes:
     return b"".join((struct.pack(f"<{len(parts) + 2}Q", len(parts) + 1, *offsets), *parts))
 
 
-def head_v1(payload: bytes) -> tuple[bytes, bytes, bytes]:
-    """Channel, header and content of a message in framing v1, the rest not looked at. Raises MessageError."""
+def head_v1(payload: bytes) -> tuple[bytes, bytes, memoryview]:
+    """Channel, header and content of a message in framing v1, without a copy of the content. Raises MessageError."""
     if len(payload) < _V1_HEAD.size:
         raise MessageError("it is too short")
     count, start, channel, header, parent, metadata, content = _V1_HEAD.unpack_from(payload)
@@ -45,7 +45,7 @@ def head_v1(payload: bytes) -> tuple[bytes, bytes, bytes]:
         or not start <= channel <= header <= parent <= metadata <= content <= len(payload)
     ):
         raise MessageError("its table of parts is wrong")
-    return payload[start:channel], payload[channel:header], payload[metadata:content]
+    return payload[start:channel], payload[channel:header], memoryview(payload)[metadata:content]
 
 
 def split_default(payload: bytes, most: int) -> list[bytes]:

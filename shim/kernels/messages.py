@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
 
@@ -21,6 +22,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_LENGTHS",
     "MAX_PARTS",
+    "MAX_VALUES",
     "PROTOCOL",
     "VERSION",
     "Glance",
@@ -42,6 +44,8 @@ MAX_PARTS = 64
 """Of a reader's message, buffers included."""
 MAX_DEPTH = 100
 """Of objects and lists in a reader's message; every JSON parser behind us can follow."""
+MAX_VALUES = 200_000
+"""Of the characters `{`, `[` and `,` in the JSON of a reader's message: values cost time, long strings hardly any."""
 MAX_LENGTHS = {"msg_id": 128, "msg_type": 64, "session": 128, "username": 256, "date": 64, "version": 16}
 """The strings of a header, and how many characters a reader's may have."""
 
@@ -77,7 +81,7 @@ class Glance(NamedTuple):
     channel: str
     kind: str
     session: str
-    content: bytes | msgspec.Raw
+    content: msgspec.Raw
 
 
 class _Header(msgspec.Struct):
@@ -144,7 +148,7 @@ def glance(payload: Payload, v1: bool) -> Glance:
             return Glance(seen.channel, seen.header.msg_type, seen.header.session, seen.content)
         channel, header, content = head_v1(_binary(payload))
         head = _HEADER.decode(header)
-        return Glance(str(channel, "ascii"), head.msg_type, head.session, content)
+        return Glance(str(channel, "ascii"), head.msg_type, head.session, msgspec.Raw(content))
     except (ValueError, RecursionError):
         raise MessageError("it is no message in this framing") from None
 
@@ -172,19 +176,33 @@ def _binary(payload: Payload) -> bytes:
 
 
 def _parsed(payload: Payload, v1: bool, trusted: bool) -> Message:
-    load = _load_kernels if trusted else _load_readers
     most = len(payload) if trusted else MAX_PARTS
     if v1:
         name, *parts = split_v1(_binary(payload), most)
-        header, parent, metadata, content = map(load, parts[:4])
+        header, parent, metadata, content = _load(parts[:4], trusted)
         channel, buffers = str(name, "ascii"), parts[4:]
     else:
         first, *buffers = [b""] if isinstance(payload, str) else split_default(payload, most)
-        fields = load(payload if isinstance(payload, str) else first)
+        (fields,) = _load([payload if isinstance(payload, str) else first], trusted)
         # Servers differ in what they make of a message without channel, and no client sends one.
         channel, header, content = fields["channel"], fields["header"], fields["content"]
         parent, metadata = fields.get("parent_header", {}), fields.get("metadata", {})
     return Message(channel, header if trusted else _header(header), parent, metadata, content, tuple(buffers))
+
+
+def _load(texts: Sequence[Payload], trusted: bool) -> list[Any]:
+    if trusted:
+        return [_load_kernels(text) for text in texts]
+    if sum(map(_values, texts)) > MAX_VALUES:
+        raise MessageError("its JSON has too many values")
+    return [_load_readers(text) for text in texts]
+
+
+def _values(data: Payload) -> int:
+    """No fewer values than JSON has; the commas of its strings count, too."""
+    if isinstance(data, str):
+        return sum(map(data.count, "{[,"))
+    return sum(map(data.count, (b"{", b"[", b",")))
 
 
 def _load_readers(data: Payload) -> Any:

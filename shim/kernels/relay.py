@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
 import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from builder.errors import NbfolioError
 from shim.answers import HttpError
 from shim.kernels.codes import Code
 from shim.kernels.connection import Connection, Surroundings
 from shim.kernels.handshake import refused
+from shim.kernels.loop import Loop, Threads
 from shim.kernels.rates import Bucket
 
 if TYPE_CHECKING:
     from shim.kernels.filter import Filter
 
-OTHER_FILES = 256
-"""Open files that WebSockets leave to everything else."""
 REMARKS_PER_SECOND = 1
 REMARKS_AT_ONCE = 20
 """Lines about refused messages."""
 ABORT_SECONDS = 1.0
 """For connections to be gone that nobody waits for any more."""
+START_SECONDS = 10.0
+SPARE_SECONDS = 2.0
+"""For the thread to end, beside the time that connections have."""
 
 logger = logging.getLogger("shim.kernels")
+
+
+class RelayError(NbfolioError):
+    """Raised when the relay cannot start."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,7 @@ class Relay:
 
     def __init__(self, *, most: int, idle_ping: float = 30.0) -> None:
         """`most` connections at a time; each is asked for a sign of life every `idle_ping` seconds."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # Each is two open files.
-        self._most = most if soft == resource.RLIM_INFINITY else min(most, max(1, (soft - OTHER_FILES) // 2))
+        self._most = most
         self._idle_ping = idle_ping
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -86,20 +89,24 @@ class Relay:
         self._unsaid = 0
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread. Raises RelayError."""
         ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(ready)), name="relay", daemon=True)
+        self._thread = threading.Thread(target=self._main, args=[ready], name="relay", daemon=True)
         self._thread.start()
-        ready.wait()
+        ready.wait(START_SECONDS)
+        if self._loop is None:
+            raise RelayError("WebSockets of kernels cannot be served: their thread did not start; the log says more.")
 
     def stop(self, timeout: float = 3.0) -> None:
         """Tell all clients to come back later, wait for them for at most `timeout` seconds, and end the thread."""
         with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is None or self._thread is None:
-            return
-        loop.call_soon_threadsafe(self._stopping.set_result, timeout)
-        self._thread.join()
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stopping.set_result, timeout)
+                self._loop = None
+        if self._thread is not None:
+            self._thread.join(timeout + ABORT_SECONDS + SPARE_SECONDS)
+            if self._thread.is_alive():
+                logger.warning("WebSockets of kernels could not be closed in time.")
 
     def open(self, connection: socket.socket, opening: Opening) -> None:
         """Take over a connection whose client asked for a WebSocket and was not answered yet; from any thread."""
@@ -130,29 +137,51 @@ class Relay:
 
     # The rest runs on the relay's thread.
 
+    def _main(self, ready: threading.Event) -> None:
+        try:
+            with asyncio.Runner(loop_factory=Loop) as runner:
+                runner.run(self._run(ready))
+        except Exception:
+            logger.exception("WebSockets of kernels cannot be served any more")
+        finally:
+            ready.set()
+
     async def _run(self, ready: threading.Event) -> None:
         loop = asyncio.get_running_loop()
-        # Looks names of gateways up; there is no need for more threads.
-        loop.set_default_executor(ThreadPoolExecutor(2, "relay-names"))
         self._stopping: asyncio.Future[float] = loop.create_future()
         self._gone = asyncio.Event()
-        with ThreadPoolExecutor(1, "relay-messages") as executor:
-            self._surroundings = Surroundings(executor, self._remark, self._finished)
+        # What readers send must not delay what kernels say, nor the other way round.
+        up, down = Threads(1, "relay-up"), Threads(1, "relay-down")
+        self._surroundings = Surroundings(up, down, self._remark, self._finished)
+        try:
             with self._lock:
                 self._loop = loop
             ready.set()
-            while not self._stopping.done():
-                await asyncio.wait([self._stopping], timeout=self._idle_ping)
-                for connection in list(self._connections):
-                    connection.beat(self._idle_ping)
-            for connection in list(self._connections):
-                connection.end(Code.RESTART, "the server restarts")
-            await self._wait(self._stopping.result())
-            for connection in list(self._connections):
+            await self._relay()
+        finally:
+            with self._lock:
+                self._loop = None
+            up.end()
+            down.end()
+
+    async def _relay(self) -> None:
+        while not self._stopping.done():
+            await asyncio.wait([self._stopping], timeout=self._idle_ping)
+            self._each(lambda connection: connection.beat(self._idle_ping))
+        self._each(lambda connection: connection.end(Code.RESTART, "the server restarts"))
+        await self._wait(self._stopping.result())
+        self._each(Connection.abort)
+        await self._wait(ABORT_SECONDS)
+        self._each(Connection.finish)
+
+    def _each(self, step: Callable[[Connection], None]) -> None:
+        """Do something with all connections; one that fails takes no other with it."""
+        for connection in list(self._connections):
+            try:
+                step(connection)
+            except Exception:
+                logger.exception("%s: something went wrong", connection.opening.label)
                 connection.abort()
-            await self._wait(ABORT_SECONDS)
-            for connection in list(self._connections):
-                connection.finish()
 
     async def _wait(self, seconds: float) -> None:
         """Wait until no connection is left."""
@@ -175,9 +204,11 @@ class Relay:
                 del self._counts[kernel]
 
     def _close(self, kernel: str, code: int, reason: str) -> None:
-        for connection in list(self._connections):
+        def end(connection: Connection) -> None:
             if connection.opening.kernel == kernel:
                 connection.end(code, reason)
+
+        self._each(end)
 
     def _remark(self, label: str, note: str) -> None:
         if not self._remarks.take(1, time.monotonic()):

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 1 << 20
 """Bytes that may wait to be sent before the other end is asked to wait."""
+MESSAGE_SECONDS = 60.0
+"""For which a message may be on its way, once a part of it came; each byte that came gives it `MESSAGE_PACE` more."""
+MESSAGE_PACE = 1 / (64 << 10)
+"""Seconds: a large file over a slow line arrives."""
 
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
@@ -46,6 +50,7 @@ class Side(asyncio.Protocol):
 
     __slots__ = (
         "_allowance",
+        "_began",
         "_deaf",
         "_frames",
         "_is_text",
@@ -69,6 +74,7 @@ class Side(asyncio.Protocol):
         self._allowance = allowance
         self._frames: Frames | None = None
         self._parts: bytearray | None = None
+        self._began = 0.0
         self._is_text = False
         self._outgoing: list[bytes] = []
         self._deaf = False
@@ -141,7 +147,8 @@ class Side(asyncio.Protocol):
             return
         self.is_reading = wanted
         if wanted:
-            self.heard = self._loop.time()
+            # What it would have sent meanwhile is not missed.
+            self.heard = self._began = self._loop.time()
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
@@ -154,6 +161,13 @@ class Side(asyncio.Protocol):
                     TextMessage(data=payload) if isinstance(payload, str) else BytesMessage(data=bytes(payload))
                 )
             )
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a part of a message came, and for too long not the rest, which could have."""
+        if self._parts is None or not self.is_reading:
+            return False
+        return self._loop.time() - self._began > MESSAGE_SECONDS + len(self._parts) * MESSAGE_PACE
 
     def ping(self) -> None:
         """Ask for a sign of life."""
@@ -226,6 +240,7 @@ class Side(asyncio.Protocol):
             return
         if self._parts is None:
             self._parts, self._is_text = bytearray(), isinstance(event.data, str)
+            self._began = self.heard
         self._parts += event.data.encode() if isinstance(event.data, str) else event.data
         if len(self._parts) > self._most:
             self._fail(Code.TOO_LARGE, f"messages may have {self._most >> 20} MB")
