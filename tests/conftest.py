@@ -69,7 +69,9 @@ def _nothing_is_left() -> Iterator[None]:
 
 def _running(threads: set[threading.Thread], deadline: float) -> list[threading.Thread]:
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        # Those that are about to start are listed, too, and cannot be waited for.
+        with suppress(RuntimeError):
+            thread.join(max(0.0, deadline - time.monotonic()))
     return [thread for thread in threads if thread.is_alive()]
 
 

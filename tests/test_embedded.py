@@ -21,9 +21,10 @@ from test_gateways import kernel_specs, run  # noqa: F401
 from builder.config import load_config
 from builder.errors import ConfigError
 from shim.kernels.embedded import server_environment
-from shim.kernels.gateway import Gateway, GatewayError, NoGatewayError
+from shim.kernels.gateway import LOST_AFTER, Gateway, GatewayError, NoGatewayError
 from shim.kernels.gateways import Gateways
 from shim.kernels.processes import MARK, end_marked, marked
+from shim.kernels.records import new_id
 
 GONE_SECONDS = 30.0
 SETTINGS = '[kernels]\nenv = ["A_SETTING=1=2", "PASSED_ON", "NOT_THERE"]\n'
@@ -115,7 +116,7 @@ def gateway(gateways: Gateways) -> Gateway:
 
 @contextmanager
 def kernel(gateway: Gateway, name: str, folder: Path) -> Iterator[str]:
-    started = gateway.start(name, folder)
+    started = gateway.start(name, folder, new_id())
     try:
         yield started
     finally:
@@ -175,7 +176,7 @@ def test_the_token_is_nowhere_where_a_kernel_looks(gateway: Gateway, tmp_path: P
 
 def test_a_folder_that_is_not_there_is_refused(gateway: Gateway, tmp_path: Path) -> None:
     with pytest.raises(GatewayError, match=r"^The kernel server could not start the kernel 'python3'\.$"):
-        gateway.start("python3", tmp_path / "gone")
+        gateway.start("python3", tmp_path / "gone", new_id())
 
 
 def test_a_kernel_of_another_language_works(gateways: Gateways, tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_a_killed_server_is_started_again_and_its_kernels_are_gone(
     said: list[str] = []
     with opened(tmp_path, "", said) as gateways:
         gateway = gateways.choose("", "a", {})
-        python, bash = gateway.start("python3", tmp_path), gateway.start("bash", tmp_path)
+        python, bash = gateway.start("python3", tmp_path, new_id()), gateway.start("bash", tmp_path, new_id())
         upstream = gateway.upstream(python, "s")
         pid, child = int(run(upstream, PID)), int(run(upstream, LEAVE_A_CHILD))
         shell = int(run(gateway.upstream(bash, "s"), "echo $$"))
@@ -242,7 +243,7 @@ def test_a_killed_server_is_started_again_and_its_kernels_are_gone(
         assert gateway.healthy
         assert gateway.state(python) is None
         assert gateway.kernels() == {}
-        upstream = gateway.upstream(gateway.start("python3", tmp_path), "s")
+        upstream = gateway.upstream(gateway.start("python3", tmp_path, new_id()), "s")
         pid, child = int(run(upstream, PID)), int(run(upstream, LEAVE_A_CHILD))
         host = host_of(pid)
     assert_gone(host.pid, pid, child)
@@ -253,13 +254,14 @@ import sys
 from pathlib import Path
 from builder.config import load_config
 from shim.kernels.gateways import Gateways
+from shim.kernels.records import new_id
 from test_gateways import run
 
 folder = Path(sys.argv[1])
 gateways = Gateways(load_config(folder, None, {}, {}), lambda line: None)
 gateways.open()
 gateway = gateways.choose("", "a", {})
-started = gateway.start("python3", folder), gateway.start("bash", folder)
+started = gateway.start("python3", folder, new_id()), gateway.start("bash", folder, new_id())
 print(run(gateway.upstream(started[0], "s"), "import os; print(os.getpid(), os.getppid())").strip())
 print(run(gateway.upstream(started[0], "s"), sys.argv[2]).strip())
 print(run(gateway.upstream(started[1], "s"), "echo $$").strip())
@@ -287,11 +289,30 @@ def test_a_server_that_does_not_react_is_killed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("shim.kernels.embedded.STOP_SECONDS", 1.0)
     with opened(tmp_path, "", []) as gateways:
         gateway = gateways.choose("", "a", {})
-        started = gateway.start("", tmp_path)
+        started = gateway.start("", tmp_path, new_id())
         pid = int(run(gateway.upstream(started, "s"), PID))
         host = host_of(pid)
         host.send_signal(signal.SIGSTOP)
     assert_gone(host.pid, pid)
+
+
+def test_a_server_that_hangs_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shim.kernels.gateway.PROBE_SECONDS", 0.1)
+    said: list[str] = []
+    with opened(tmp_path, "", said) as gateways:
+        gateway = gateways.choose("", "a", {})
+        pid = int(run(gateway.upstream(gateway.start("", tmp_path, new_id()), "s"), PID))
+        host = host_of(pid)
+        host.send_signal(signal.SIGSTOP)
+        for _ in range(LOST_AFTER - 1):
+            gateways.probe()
+        assert host.is_running() and not gateway.healthy
+        gateways.probe()
+        assert_gone(host.pid, pid)
+        monkeypatch.undo()
+        until(lambda: "The kernel server runs again." in said, "it was not started again")
+        until(lambda: gateway.healthy, "it is not used again")
+    assert "The kernel server hangs and is ended." in said
 
 
 def test_a_server_that_cannot_start_is_tried_again_later_and_readers_are_told(tmp_path: Path) -> None:
@@ -308,7 +329,7 @@ def test_a_server_that_cannot_start_is_tried_again_later_and_readers_are_told(tm
         with pytest.raises(NoGatewayError, match=r"^No kernel server answers right now"):
             gateways.choose("", "a", {})
         with pytest.raises(GatewayError):
-            gateway.start("", tmp_path)
+            gateway.start("", tmp_path, new_id())
     why = "exit code 1: RuntimeError: is broken"
     assert said[:2] == [f"The kernel server ended ({why}); it starts again in {pause} s." for pause in ("0.5", "1")]
 

@@ -25,9 +25,17 @@ from hypothesis import strategies as st
 
 from builder.config import load_config
 from builder.errors import ConfigError
-from shim.kernels.gateway import Endpoint, Gateway, GatewayError, GatewayFullError, NoGatewayError
+from shim.kernels.gateway import (
+    Endpoint,
+    Gateway,
+    GatewayError,
+    GatewayFullError,
+    NoGatewayError,
+    UnansweredStartError,
+)
 from shim.kernels.gateways import Gateways
 from shim.kernels.patterns import matches
+from shim.kernels.records import new_id
 from shim.kernels.replies import KernelSpec
 from shim.kernels.rest import MAX_ANSWER
 
@@ -174,8 +182,10 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 def test_a_kernel_is_started_used_interrupted_restarted_and_deleted(backend: Backend) -> None:
     with closing(backend.gateway()) as gateway:
-        kernel = gateway.start("python3", Path("/nowhere"))
+        chosen = new_id()
+        kernel = gateway.start("python3", Path("/nowhere"), chosen)
         try:
+            assert kernel == chosen
             assert run(gateway.upstream(kernel, "one"), "x = 1; print(6 * 7)") == "42\n"
             assert gateway.state(kernel) == "idle"
             assert gateway.kernels() in (None, {kernel: "idle"})
@@ -194,7 +204,7 @@ def test_a_kernel_is_started_used_interrupted_restarted_and_deleted(backend: Bac
 
 def test_a_kernel_that_is_not_installed_is_refused_in_one_sentence(backend: Backend) -> None:
     with closing(backend.gateway()) as gateway, pytest.raises(GatewayError) as caught:
-        gateway.start("no such kernel", None)
+        gateway.start("no such kernel", None, new_id())
     assert str(caught.value) == "The kernel server could not start the kernel 'no such kernel'."
 
 
@@ -210,21 +220,22 @@ def test_the_kernels_that_can_be_started_are_known_after_a_probe(backend: Backen
 def test_a_wrong_token_is_said_once_and_makes_the_gateway_unfit(backend: Backend) -> None:
     said: list[str] = []
     with closing(backend.gateway(said, "wrong")) as gateway:
-        gateway.probe()
-        gateway.probe()
         with pytest.raises(GatewayError, match=r"does not let this site in\.$"):
-            gateway.start("", None)
+            gateway.start("", None, new_id())
+        gateway.probe()
+        gateway.probe()
         assert not gateway.healthy
-    assert said == ["The kernel gateway 'main' cannot be used: it refuses the token."]
+    (line,) = said
+    assert line.startswith("The kernel gateway 'main' cannot be used: it refuses the token")
 
 
 def test_a_kernel_gateway_keeps_its_environment_to_itself_and_its_limit_is_told(a_kernel_gateway: Backend) -> None:
     with closing(a_kernel_gateway.gateway()) as gateway:
-        kernel = gateway.start("", None)
+        kernel = gateway.start("", None, new_id())
         try:
             assert run(gateway.upstream(kernel, "s"), "import os; print('A_SECRET' in os.environ)") == "False\n"
             with pytest.raises(GatewayFullError):
-                gateway.start("", None)
+                gateway.start("", None, new_id())
             assert gateway.kernels() is None
             assert gateway.healthy
         finally:
@@ -277,7 +288,7 @@ def test_the_gateway_is_chosen_by_page_and_kernel_and_the_settings_name_its_cert
         ):
             gateways.choose("bash", "a", {})
         gateway = gateways.choose("bash", "bash", {})
-        kernel = gateway.start("bash", None)
+        kernel = gateway.start("bash", None, new_id())
         try:
             assert run(gateway.upstream(kernel, "s"), "echo $((6 * 7))") == "42\n"
         finally:
@@ -305,7 +316,7 @@ def test_a_gateway_that_dies_is_skipped_until_it_is_back(a_jupyter_server: Backe
             process.send_signal(signal.SIGKILL)
             process.wait()
             with pytest.raises(GatewayError, match=r"does not answer; try again later\.$"):
-                dying.start("", None)
+                dying.start("", None, new_id())
             assert gateways.choose("", "a", {}).name == "stays"
             gateways.probe()
         with kernel_gateway(port):
@@ -402,7 +413,7 @@ def test_a_full_enterprise_gateway_stays_in_use() -> None:
     said: list[str] = []
     with fake_gateway(lambda request: request.give(403, words), said) as (_, gateway):
         with pytest.raises(GatewayFullError):
-            gateway.start("", None)
+            gateway.start("", None, new_id())
         assert gateway.healthy
     assert said == []
 
@@ -417,11 +428,12 @@ def test_a_start_holds_nothing_but_what_we_say(monkeypatch: pytest.MonkeyPatch, 
         request.give(201, model(), Set_Cookie="_xsrf=1; Path=/")
 
     with fake_gateway(answer) as (fake, gateway):
-        assert gateway.start("", Path("/somewhere")) == UNKNOWN
-        assert gateway.start("ir", None) == UNKNOWN
+        assert gateway.start("", Path("/somewhere"), UNKNOWN) == UNKNOWN
+        assert gateway.start("ir", None, UNKNOWN) == UNKNOWN
+    ours = {"kernel_id": UNKNOWN, "env": {"KERNEL_ID": UNKNOWN}}
     (method, path, headers, body), (_, _, again, named) = fake.requests
-    assert (method, path, json.loads(body)) == ("POST", "/api/kernels", {"env": {}})
-    assert json.loads(named) == {"env": {}, "name": "ir"}
+    assert (method, path, json.loads(body)) == ("POST", "/api/kernels", ours)
+    assert json.loads(named) == {**ours, "name": "ir"}
     assert headers["Authorization"] == again["Authorization"] == f"token {TOKEN}"
     assert "Cookie" not in again
     allowed = {"Host", "User-Agent", "Accept", "Accept-Encoding", "Authorization", "Content-Type", "Content-Length"}
@@ -434,12 +446,85 @@ def test_kernels_are_started_one_after_the_other() -> None:
         request.give(201, model())
 
     with fake_gateway(answer) as (fake, gateway):
-        threads = [threading.Thread(target=gateway.start, args=("", None)) for _ in range(5)]
+        threads = [threading.Thread(target=gateway.start, args=("", None, UNKNOWN)) for _ in range(5)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert len(fake.requests) == 5 and fake.most_at_once == 1
+
+
+class Local:
+    """A kernel server of our own that always runs."""
+
+    up = ready = True
+    killed = 0
+
+    def wait(self) -> bool:
+        return True
+
+    def kill(self) -> None:
+        self.killed += 1
+
+
+def test_kernels_of_a_server_of_our_own_are_started_together() -> None:
+    together = threading.Barrier(3)
+
+    def answer(request: Request) -> None:
+        together.wait(20)
+        request.give(201, model())
+
+    with faking(answer) as fake, closing(Gateway(Endpoint("own", fake.url), print, Local())) as gateway:
+        threads = [threading.Thread(target=gateway.start, args=("", None, UNKNOWN)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not together.broken
+
+
+def test_a_gateway_that_did_not_answer_is_not_asked_again_until_a_probe_is_answered() -> None:
+    statuses = [502, 200]
+
+    def answer(request: Request) -> None:
+        request.give(statuses.pop(0), b'{"kernelspecs": {}}' if "specs" in request.path else model())
+
+    with fake_gateway(answer) as (fake, gateway):
+        with pytest.raises(GatewayError):
+            gateway.interrupt(UNKNOWN)
+        for use in (gateway.interrupt, gateway.restart, gateway.delete, gateway.state):
+            with pytest.raises(GatewayError, match=r"^The kernel server cannot be used right now; try again later\.$"):
+                use(UNKNOWN)
+        assert len(fake.requests) == 1
+        gateway.probe()
+        statuses.append(200)
+        assert gateway.state(UNKNOWN) == "idle"
+
+
+def test_of_a_start_that_was_refused_and_one_that_was_not_answered_only_this_may_have_succeeded() -> None:
+    for answer, unknown in ((nothing, True), (lambda request: request.give(404), False)):
+        with fake_gateway(answer) as (_, gateway), pytest.raises(GatewayError) as caught:
+            gateway.start("", None, UNKNOWN)
+        assert isinstance(caught.value, UnansweredStartError) == unknown
+
+
+def test_only_some_wait_for_the_list_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shim.kernels.gateway.QUESTIONS", 1)
+    asked, over = threading.Event(), threading.Event()
+
+    def answer(request: Request) -> None:
+        asked.set()
+        over.wait(20)
+        request.give(200, b'{"kernelspecs": {"r": {"spec": {}}}}')
+
+    with fake_gateway(answer) as (_, gateway):
+        thread = threading.Thread(target=gateway.known_specs)
+        thread.start()
+        assert asked.wait(20)
+        assert gateway.known_specs() == {}
+        over.set()
+        thread.join()
+        assert list(gateway.known_specs()) == ["r"]
 
 
 def test_a_redirect_is_not_followed() -> None:
@@ -448,7 +533,7 @@ def test_a_redirect_is_not_followed() -> None:
         fake_gateway(lambda request: request.give(307, Location=f"{other.url}/api/kernels")) as (_, gateway),
         pytest.raises(GatewayError, match=r"could not do it \(307\)"),
     ):
-        gateway.start("", None)
+        gateway.start("", None, new_id())
     assert other.requests == []
 
 
@@ -472,7 +557,7 @@ def test_a_redirect_is_not_followed() -> None:
 def test_an_answer_that_is_not_a_kernel_is_refused(body: bytes) -> None:
     said = r"^The kernel server gave an answer that cannot be read\.$"
     with fake_gateway(lambda request: request.give(201, body)) as (_, gateway), pytest.raises(GatewayError, match=said):
-        gateway.start("", None)
+        gateway.start("", None, new_id())
 
 
 def test_strange_execution_states_are_unknown_ones() -> None:
@@ -489,7 +574,7 @@ def test_no_word_of_an_error_is_handed_on(status: int, healthy: bool) -> None:
     said: list[str] = []
     with fake_gateway(lambda request: request.give(status, body), said) as (_, gateway):
         uses: list[Callable[[], object]] = [
-            lambda: gateway.start("python3", None),
+            lambda: gateway.start("python3", None, new_id()),
             gateway.kernels,
             lambda: gateway.interrupt(UNKNOWN),
             lambda: gateway.restart(UNKNOWN),

@@ -44,7 +44,7 @@ SOURCE = "source_of_the_author"
 CELLS = {"x": f"print('x')  # {SOURCE}", "other": f"print('other')  # {SOURCE}", "new": f"print('new')  # {SOURCE}"}
 EVIL = "__import__('os').system('evil')"
 """Stands in everything that attackers send: no gateway may ever read it."""
-START = b'{"env": {}, "name": "python3"}'
+START = rb'\{"kernel_id": "([0-9a-f-]{36})", "env": \{"KERNEL_ID": "\1"\}, "name": "python3"\}'
 
 _NUMBERS = count()
 
@@ -55,9 +55,9 @@ _NUMBERS = count()
 def _is_ours(one: Request) -> bool:
     """Whether a request is one of those that are made for kernels of pages, with nothing of a client in it."""
     forms = {
-        "GET": (r"/api/kernelspecs|/api/kernels(/[0-9-]{36})?", b""),
-        "DELETE": (r"/api/kernels/[0-9-]{36}", b""),
-        "POST": (r"/api/kernels/[0-9-]{36}/(interrupt|restart)", b"{}"),
+        "GET": (r"/api/kernelspecs|/api/kernels(/[0-9a-f-]{36})?", b""),
+        "DELETE": (r"/api/kernels/[0-9a-f-]{36}", b""),
+        "POST": (r"/api/kernels/[0-9a-f-]{36}/(interrupt|restart)", b"{}"),
     }
     names = {"host", "user-agent", "accept", "accept-encoding", "connection", "authorization"}
     if one.headers.get("authorization") != f"token {TOKEN}" or b"evil" in one.head:
@@ -69,14 +69,14 @@ def _is_ours(one: Request) -> bool:
         if set(one.query) != {"session_id"} or not re.fullmatch("[0-9a-f]{32}", session):
             return False
         sub_protocol = one.headers.get("sec-websocket-protocol", V1)
-        found = re.fullmatch(r"/api/kernels/[0-9-]{36}/channels", one.path)
+        found = re.fullmatch(r"/api/kernels/[0-9a-f-]{36}/channels", one.path)
         return bool(found) and sub_protocol == V1 and set(one.headers) <= names and not one.body
     if one.method != "GET":
         names |= {"content-type", "content-length"}
     if one.query or not set(one.headers) <= names:
         return False
     if one.method == "POST" and one.path == "/api/kernels":
-        return one.body == START
+        return re.fullmatch(START, one.body) is not None
     path, body = forms.get(one.method, ("", b""))
     return re.fullmatch(path, one.path) is not None and one.body == body
 

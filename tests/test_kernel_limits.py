@@ -238,6 +238,49 @@ def test_a_kernel_that_nobody_connects_to_ends(clock: Clock, retention: int, sec
     assert due(table) == ["ours-0"]
 
 
+def test_a_kernel_does_not_end_while_it_restarts_and_its_page_has_time_to_come_back(clock: Clock) -> None:
+    table = table_of(clock, retention=1)
+    fill(table, 1)
+    table.attach("ours-0")
+    assert table.begin_restart("ours-0")
+    assert not table.begin_restart("ours-0")
+    table.detach("ours-0")
+    clock.now += 60
+    assert (due(table), table.seconds_left()) == ([], float("inf"))
+    table.end_restart("ours-0")
+    assert table.seconds_left() == LEAST_UNCONNECTED
+    assert table.begin_restart("ours-0")
+    table.attach("ours-0")
+    table.end_restart("ours-0")
+    assert table.seconds_left() == float("inf")
+
+
+def test_a_kernel_that_nobody_is_connected_to_ends_some_time_after_its_restart(clock: Clock) -> None:
+    table = table_of(clock, retention=0)
+    fill(table, 1)
+    clock.now += LEAST_UNCONNECTED - 1
+    assert table.begin_restart("ours-0")
+    clock.now += 60
+    assert due(table) == []
+    table.end_restart("ours-0")
+    clock.now += LEAST_UNCONNECTED
+    assert due(table) == ["ours-0"]
+
+
+def test_only_a_warm_kernel_can_be_taken_out_for_a_reader(clock: Clock) -> None:
+    table = table_of(clock)
+    fill(table, 1)
+    table.add_warm(record_of(1, warm=True))
+    table.add_warm(record_of(2, warm=True, gateway="other"))
+    assert table.take_out_warm("ours-0") is None
+    assert table.take_out_warm(at="nowhere") is None
+    spare = table.take_out_warm(at="other")
+    assert spare and spare.record.id == "ours-2"
+    spare = table.take_out_warm("ours-1")
+    assert spare and spare.record.id == "ours-1"
+    assert table.take_out_warm() is None
+
+
 def test_kernels_end_that_are_not_used_or_too_old(clock: Clock) -> None:
     table = table_of(clock, idle_minutes=10, max_hours=1)
     fill(table, 2)
@@ -305,8 +348,10 @@ def state(tmp_path: Path) -> Iterator[State]:
 def test_records_come_back_as_they_were(state: State) -> None:
     records = Records(state)
     kept = record_of(0, owner="user:ada", session="s", address="::1", label=Label("1", "a", "b", "c"), warm=True)
-    records.keep(kept)
-    records.keep(record_of(1))
+    for number, record in enumerate((kept, record_of(1))):
+        records.announce(replace(record, kernel="not known yet"))
+        assert len(records.running()) == number
+        records.began(record)
     kept = replace(kept, warm=False)
     records.keep(kept)
     assert sorted(records.running(), key=lambda one: one.id) == [kept, record_of(1)]
@@ -320,10 +365,32 @@ def test_records_come_back_as_they_were(state: State) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"program": {}, "label": null}', '{"program": null}'])
 def test_a_record_that_cannot_be_read_is_of_a_kernel_to_be_deleted(state: State, text: str) -> None:
     records = Records(state)
-    records.keep(record_of(0))
+    records.announce(record_of(0))
+    records.began(record_of(0))
     state.write("UPDATE kernels SET record = ?", (text,))
     assert records.running() == []
     assert records.remains() == [Remains("ours-0", "main", "theirs-0")]
+
+
+def test_a_kernel_is_to_be_deleted_until_it_is_known_to_run(state: State) -> None:
+    records = Records(state)
+    records.announce(record_of(0))
+    assert records.running() == []
+    assert records.remains() == [Remains("ours-0", "main", "theirs-0", 1000.0)]
+    records.began(record_of(0))
+    assert (records.running(), records.remains()) == ([record_of(0)], [])
+
+
+def test_news_of_a_kernel_that_was_ended_do_not_revive_it(state: State) -> None:
+    records = Records(state)
+    records.announce(record_of(0))
+    records.began(record_of(0))
+    records.end("ours-0")
+    records.keep(record_of(0))
+    assert (records.running(), records.remains()) == ([], [Remains("ours-0", "main", "theirs-0")])
+    records.forget("ours-0")
+    records.keep(record_of(0))
+    assert (records.running(), records.remains()) == ([], [])
 
 
 def test_ids_cannot_be_guessed() -> None:

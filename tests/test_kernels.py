@@ -14,13 +14,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 import websocket
 from dashboards import Answer, Shim, running, until
 from making import code, markdown, notebook, write
 
-from shim.kernels import keeper
+from shim.kernels import keeper, warm
 
 COUNT = "try:\n    n += 1\nexcept NameError:\n    n = 1\nprint('count', n)"
 SLOW = "import pathlib, time\nprint('begin')\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)\nprint('end')"
@@ -350,6 +351,32 @@ def test_a_warm_kernel_has_run_its_cells_and_is_replaced(shim: Shim) -> None:
             assert connection.run(4) == "count 3\n"
         visitor.end()
         until(ready)
+    finally:
+        assert shim.delete("warm", x_forwarded_for=None).status == 204
+    until(lambda: metric(shim, 'nbfolio_kernels{use="warm"}') == 0)
+
+
+def test_a_warm_kernel_that_crashed_is_replaced(shim: Shim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "SOON_SECONDS", 0.1)
+    assert shim.upload("warm", json.dumps(notebook(code(COUNT), nbfolio={"warm": 1})).encode()).status == 201
+
+    def ready() -> set[str]:
+        """What the kernel server calls those that wait."""
+        assert shim.live
+        entries = shim.live.keeper._life.table._entries.values()
+        return {entry.record.kernel for entry in entries if entry.record.warm and entry.ready}
+
+    try:
+        until(ready)
+        (crashed,) = ready()
+        (process,) = [one for one in psutil.Process().children(recursive=True) if crashed in " ".join(one.cmdline())]
+        process.kill()
+        until(lambda: ready() - {crashed})
+        visitor = Visitor(shim).start("/warm")
+        with visitor.connected() as connection:
+            assert connection.run(0) == "count 1\n"
+            assert connection.run(0) == "count 2\n"
+        visitor.end()
     finally:
         assert shim.delete("warm", x_forwarded_for=None).status == 204
     until(lambda: metric(shim, 'nbfolio_kernels{use="warm"}') == 0)

@@ -118,6 +118,11 @@ class EmbeddedServer:
         """Wait until requests are answered, unless it just failed; whether they are."""
         return self._ready.wait(WAIT_SECONDS if self.up else 0.0)
 
+    def kill(self) -> None:
+        """End a process that does not answer any more, with its kernels; like after any other end it starts anew."""
+        self._say("The kernel server hangs and is ended.")
+        self._kill()
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             begun = time.monotonic()

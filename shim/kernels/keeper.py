@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shim.kernels.gateway import GatewayError
+from shim.kernels.gateway import LOST_AFTER, GatewayError
 from shim.kernels.gateways import EMBEDDED
 from shim.kernels.life import STOPPING
 from shim.kernels.unpacked import tidy
@@ -27,10 +27,8 @@ logger = logging.getLogger("shim.kernels")
 
 PROBE_SECONDS = 10.0
 """How often gateways are asked how they are."""
-LOST_AFTER = 6
-"""Probes in a row that a gateway must fail before its kernels are given up."""
 STOP_SECONDS = 5.0
-"""How long the deletion of all kernels may take at the end."""
+"""How long starts under way may take at the end, and then the deletion of all kernels."""
 AT_ONCE = 16
 
 GONE = "The kernel ended."
@@ -45,7 +43,6 @@ class Keeper:
         self._life = life
         self._around = life.around
         self._warm = warm
-        self._failed: Counter[str] = Counter()
         self._next_probe = 0.0
         self._troubles: set[str] = set()
         self._stopping = threading.Event()
@@ -65,8 +62,9 @@ class Keeper:
         self._life.stopping = True
         self._stopping.set()
         self._around.news.set()
-        self._warm.stop()
         self._thread.join(STOP_SECONDS)
+        self._warm.stop()
+        self._life.stop(STOP_SECONDS)
         calls = [partial(self._last, kernel.record) for kernel in self._life.table.kernels()]
         at_once(calls, STOP_SECONDS)
 
@@ -131,8 +129,7 @@ class Keeper:
             by_gateway[kernel.record.gateway].append(kernel)
         for name, kernels in by_gateway.items():
             gateway = self._around.gateways.named(name)
-            self._failed[name] = 0 if gateway and gateway.healthy else self._failed[name] + 1
-            if gateway is None or self._failed[name] >= LOST_AFTER:
+            if gateway is None or gateway.failed >= LOST_AFTER:
                 for kernel in kernels:
                     self._life.end(kernel.record.id, LOST)
             elif gateway.healthy:
@@ -150,7 +147,7 @@ class Keeper:
 
     def _finish(self) -> None:
         """Delete what could not be deleted before."""
-        at_once([partial(self._life.erase, remains, again=True) for remains in self._around.records.remains()])
+        at_once([partial(self._life.erase, remains, again=True) for remains in self._life.remains()])
 
 
 def at_once(calls: Iterable[Callable[[], object]], seconds: float | None = None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from shim.kernels.errors import (
     UnknownKernelError,
     UnknownPageError,
 )
-from shim.kernels.gateway import GatewayError, GatewayFullError
+from shim.kernels.gateway import GatewayBusyError, GatewayError
 from shim.kernels.life import STOPPING, Life
 from shim.kernels.parameters import with_parameters
 from shim.kernels.program import Program, read_program
@@ -33,8 +35,15 @@ if TYPE_CHECKING:
     from builder.catalog import LivePage
     from shim.kernels.callers import Caller
 
+MOST_CALLS = 8
+"""Requests of readers that wait for gateways at a time, besides starts: each holds a worker of the web server."""
 CHANGED = "The page was updated; reload it."
+DELETED = "The kernel was deleted."
 GONE = "There is no such kernel; it may have ended."
+
+
+class OccupiedError(NotReadyError):
+    """Raised when others have to be done before."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class Kernels:
         self._table = life.table
         self._around = life.around
         self._owned = wants_logins(life.around.config)
+        self._calls = threading.BoundedSemaphore(MOST_CALLS)
 
     def start(self, caller: Caller, wanted: Wanted) -> Kernel:
         """A kernel of a page for a caller, a warm one if there is one.
@@ -75,7 +85,7 @@ class Kernels:
             raise _busy(place)
         try:
             return self._promised(caller, wanted, page)
-        except GatewayFullError:
+        except GatewayBusyError:
             self._around.metrics.kernel_start("busy")
             raise _busy(self._table.wait(caller)) from None
         except (GatewayError, StateError):
@@ -105,20 +115,31 @@ class Kernels:
         return self.kernel(caller, record.id)
 
     def interrupt(self, caller: Caller, kernel_id: str) -> None:
-        """Interrupt what a kernel does. Raises UnknownKernelError, GatewayError."""
+        """Interrupt what a kernel does. Raises UnknownKernelError, OccupiedError, GatewayError."""
         record = self.kernel(caller, kernel_id).record
-        self._life.gateway(record).interrupt(record.kernel)
+        with self._call():
+            self._life.gateway(record).interrupt(record.kernel)
 
     def restart(self, caller: Caller, kernel_id: str) -> Kernel:
-        """Begin a kernel anew, with the same cells. Raises UnknownKernelError, GatewayError."""
+        """Begin a kernel anew, with the same cells. Raises UnknownKernelError, OccupiedError, GatewayError."""
         record = self.kernel(caller, kernel_id).record
-        self._table.restarted(record.id)
-        self._life.gateway(record).restart(record.kernel)
+        with self._call():
+            if not self._table.begin_restart(record.id):
+                raise OccupiedError("The kernel is being restarted already; wait for that.")
+            try:
+                self._life.gateway(record).restart(record.kernel)
+            finally:
+                self._table.end_restart(record.id)
         return self.kernel(caller, kernel_id)
 
     def delete(self, caller: Caller, kernel_id: str) -> None:
         """End a kernel. Raises UnknownKernelError; a gateway that does not answer is asked again later."""
-        self._life.end(self.kernel(caller, kernel_id).record.id, "The kernel was deleted.")
+        record = self.kernel(caller, kernel_id).record
+        try:
+            with self._call():
+                self._life.end(record.id, DELETED)
+        except OccupiedError:
+            self._life.end(record.id, DELETED, later=True)
 
     def opening(self, caller: Caller, kernel_id: str, handshake: Handshake) -> Callable[[socket.socket], None]:
         """What takes over the connection of a client that may talk to a kernel.
@@ -137,6 +158,16 @@ class Kernels:
                 connection.close()
 
         return take_over
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Around what a gateway is asked for a reader. Raises OccupiedError."""
+        if not self._calls.acquire(blocking=False):
+            raise OccupiedError("The kernel server has much to do; try again later.")
+        try:
+            yield
+        finally:
+            self._calls.release()
 
     def _page(self, wanted: Wanted) -> LivePage:
         site = self._around.site
@@ -181,7 +212,7 @@ class Kernels:
     def _new(self, page: LivePage, program: Program) -> Record:
         if surplus := self._table.surplus():
             self._life.discard(surplus.record, "Its place is needed.")
-        return self._life.launch(page, program)
+        return self._life.launch(page, program, for_reader=True)
 
     def _kept(self, record: Record) -> Kernel:
         """Keep whose a kernel is; and end it if the server has begun to stop meanwhile."""

@@ -8,7 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shim.capacity import capacity
 from shim.kernels.callers import owner_by_token
+from shim.kernels.claim import Claim
 from shim.kernels.gateways import Gateways
 from shim.kernels.keeper import Keeper
 from shim.kernels.kernels import Kernels
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("shim.kernels")
 
-MOST_SOCKETS = 10_000
-"""WebSockets at a time, where there may be so many open files."""
-
 
 @dataclass(frozen=True)
 class Live:
@@ -43,16 +42,18 @@ class Live:
     tokens: Tokens
     started: float
     """Seconds since 1970."""
+    claim: Claim
 
     @classmethod
     def make(cls, config: Config, site: BuildState, state: State, metrics: Metrics, tokens: Tokens) -> Live:
         """All parts of a site that has kernels; nothing runs yet."""
-        gateways, relay = Gateways(config, logger.info), Relay(most=MOST_SOCKETS)
+        gateways, relay = Gateways(config, logger.info), Relay(most=capacity().websockets)
         around = Surroundings(config, site, gateways, relay, Records(state), metrics, threading.Event())
         life = Life(around)
         table = life.table
         metrics.count_kernels(table.readers, table.warm, table.waiting, relay.count)
-        return cls(Kernels(life), relay, gateways, Keeper(life, WarmPool(life)), tokens, time.time())
+        keeper, claim = Keeper(life, WarmPool(life)), Claim(config.state_dir)
+        return cls(Kernels(life), relay, gateways, keeper, tokens, time.time(), claim)
 
     @property
     def available(self) -> bool:
@@ -64,7 +65,12 @@ class Live:
         return owner_by_token(environ, self.tokens)
 
     def __enter__(self) -> Live:
-        self.gateways.open()
+        self.claim.take()
+        try:
+            self.gateways.open()
+        except BaseException:
+            self.claim.release()
+            raise
         self.relay.start()
         self.keeper.start()
         return self
@@ -74,3 +80,4 @@ class Live:
         self.relay.stop()
         self.keeper.stop()
         self.gateways.close()
+        self.claim.release()

@@ -57,6 +57,8 @@ class Remains(NamedTuple):
     id: str
     gateway: str
     kernel: str
+    asked: float = 0.0
+    """When its start was asked for, in seconds since 1970, if nobody knows what became of that."""
 
 
 class Records:
@@ -65,11 +67,24 @@ class Records:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def keep(self, record: Record) -> None:
-        """Keep a record, or what has changed in it. Raises StateError."""
+    def announce(self, record: Record) -> None:
+        """Keep of a kernel whose start is about to be asked for that it is to be deleted. Raises StateError."""
         self._state.write(
-            "INSERT OR REPLACE INTO kernels VALUES (?, ?, ?, 0, ?)",
+            "INSERT INTO kernels VALUES (?, ?, ?, 1, ?)",
             (record.id, record.gateway, record.kernel, json.dumps(asdict(record))),
+        )
+
+    def began(self, record: Record) -> None:
+        """Keep the record of a kernel that was announced and has started. Raises StateError."""
+        self._state.write(
+            "UPDATE kernels SET kernel = ?, ended = 0, record = ? WHERE id = ?",
+            (record.kernel, json.dumps(asdict(record)), record.id),
+        )
+
+    def keep(self, record: Record) -> None:
+        """Keep what has changed in a record, unless its kernel was ended meanwhile. Raises StateError."""
+        self._state.write(
+            "UPDATE kernels SET record = ? WHERE id = ? AND NOT ended", (json.dumps(asdict(record)), record.id)
         )
 
     def end(self, kernel_id: str) -> None:
@@ -93,7 +108,12 @@ class Records:
 
     def remains(self) -> list[Remains]:
         """All kernels that were ended and are not deleted yet. Raises StateError."""
-        return [Remains(*row) for row in self._state.read("SELECT id, gateway, kernel FROM kernels WHERE ended")]
+        rows = self._state.read("SELECT id, gateway, kernel, record FROM kernels WHERE ended")
+        # Of those that were ended after they had begun no record is kept.
+        return [
+            Remains(kernel_id, gateway, kernel, json.loads(text)["started"] if text else 0.0)
+            for kernel_id, gateway, kernel, text in rows
+        ]
 
     def _try(self, sql: str, kernel_id: str) -> None:
         # The kernel ends all the same; at worst a dead record is looked at once more.

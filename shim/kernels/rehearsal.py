@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 import uuid
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import NbfolioError
 from shim.kernels.disclosure import recorded
-from shim.kernels.messages import PROTOCOL, Message, MessageError, parse, serialise
+from shim.kernels.messages import PROTOCOL, Message, MessageError, Payload, parse, serialise
+from shim.kernels.table import RESTARTING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0
 """How long all cells of a page may take together."""
-LARGEST = 20 << 20
-"""Bytes of what one cell says; more is not kept, and the cell runs again for the reader."""
+MOST_KEPT = 16 << 20
+"""Bytes of what is kept for one kernel; cells that say more than is left of it run again for the reader."""
+MOST_UNREAD = 1000
+"""Messages that a kernel may send between two looks after its cells have run."""
+PING_SECONDS = 1.0
 ABNF_TEXT, ABNF_BINARY, ABNF_CLOSE = 1, 2, 8
 """What frames of a WebSocket are (RFC 6455)."""
 
@@ -32,7 +37,7 @@ class RehearsalError(NbfolioError):
 
 
 class Rehearsal:
-    """One run of all code cells of a page in a kernel, over a WebSocket of its own."""
+    """One run of all code cells of a page in a kernel, over a WebSocket of its own that stays open until `close`."""
 
     def __init__(self, upstream: Upstream, cells: Sequence[str | None], *, tracebacks: bool) -> None:
         # Imported here: only sites with warm kernels need it.
@@ -54,21 +59,37 @@ class Rehearsal:
         """
         from websocket import WebSocketException
 
-        recording: Recording = {}
         try:
-            with closing(self._socket):
-                self._connect()
-                for index, source in enumerate(self._cells):
-                    if source is None:
-                        continue
-                    messages, fine = self._run(source)
-                    if not fine:
-                        break
-                    if messages is not None:
-                        recording[index] = recorded(messages, tracebacks=self._tracebacks)
-        except (WebSocketException, MessageError, OSError) as error:
+            self._connect()
+            return self._recording()
+        except (WebSocketException, MessageError, OSError, UnicodeError) as error:
             raise RehearsalError(f"Its cells could not be run ahead: {error or type(error).__name__}.") from error
-        return recording
+
+    def is_current(self) -> bool:
+        """Whether the kernel is still the one that ran the cells; to be asked every few seconds, and never waits long.
+
+        False also when that cannot be known: the connection was lost, or the kernel says more than is read.
+        """
+        from websocket import WebSocketException
+
+        try:
+            # Gateways, and proxies before them, close connections on which nothing moves.
+            self._socket.settimeout(PING_SECONDS)
+            self._socket.ping()
+            self._socket.settimeout(0)
+            for _ in range(MOST_UNREAD):
+                if _begins_anew(parse(self._message(), self._v1, trusted=True)):
+                    break
+        except (BlockingIOError, ssl.SSLWantReadError):
+            # Nothing else came.
+            return True
+        except (WebSocketException, MessageError, OSError, UnicodeError):
+            pass
+        return False
+
+    def close(self) -> None:
+        """Close the connection without waiting for the gateway."""
+        self._socket.shutdown()  # type: ignore[no-untyped-call]
 
     def abort(self) -> None:
         """Make `run` end soon; from another thread. Gateways do not say when a kernel has ended."""
@@ -88,19 +109,34 @@ class Rehearsal:
         )
         self._v1 = self._socket.getsubprotocol() == PROTOCOL
 
-    def _run(self, source: str) -> tuple[list[Message] | None, bool]:
-        """Run a cell: what it said (None: too much to keep), and whether it was fine."""
+    def _recording(self) -> Recording:
+        recording: Recording = {}
+        room = MOST_KEPT
+        for index, source in enumerate(self._cells):
+            if source is None:
+                continue
+            messages, size, fine = self._run(source, room)
+            if not fine:
+                break
+            if messages is not None:
+                room -= size
+                recording[index] = recorded(messages, tracebacks=self._tracebacks)
+        return recording
+
+    def _run(self, source: str, room: int) -> tuple[list[Message] | None, int, bool]:
+        """Run a cell: what it said (None: more than `room`), how many bytes that was, and whether it was fine."""
         request = self._request(source)
         self._socket.send(serialise(request, self._v1), opcode=ABNF_BINARY if self._v1 else ABNF_TEXT)
         said: list[Message] = []
         size, reply, idle = 0, "", False
         while not (reply and idle):
-            payload = self._receive()
+            self._socket.settimeout(self._left())
+            payload = self._message()
             message = parse(payload, self._v1, trusted=True)
             if message.parent_header.get("msg_id") != request.header["msg_id"]:
                 continue
             size += len(payload)
-            if size <= LARGEST:
+            if size <= room:
                 said.append(message)
             else:
                 said.clear()
@@ -109,11 +145,10 @@ class Rehearsal:
                 reply = str(message.content.get("status", "error"))
             elif message.channel == "iopub" and kind == "status":
                 idle = message.content.get("execution_state") == "idle"
-        return (said if size <= LARGEST else None), reply == "ok"
+        return (said if size <= room else None), size, reply == "ok"
 
-    def _receive(self) -> str | bytes:
+    def _message(self) -> Payload:
         while True:
-            self._socket.settimeout(self._left())
             opcode, payload = self._socket.recv_data()
             if opcode == ABNF_CLOSE:
                 raise OSError("the gateway closed the connection")
@@ -146,3 +181,7 @@ class Rehearsal:
             "stop_on_error": True,
         }
         return Message("shell", header, {}, {}, content, ())
+
+
+def _begins_anew(message: Message) -> bool:
+    return message.kind == "status" and message.content.get("execution_state") in (*RESTARTING, "dead")

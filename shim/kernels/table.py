@@ -53,6 +53,7 @@ class _Entry:
     """When something was last heard, on the monotonic clock."""
     ends_alone: float | None = None
     """When it ends if no WebSocket is opened until then, on the monotonic clock; None while there is one."""
+    restarting: bool = False
     questions: dict[str, Questions] = field(default_factory=dict)
     """By what clients call themselves."""
 
@@ -106,8 +107,12 @@ class Table:
         with self._lock:
             if len(self._entries) + self._starting.total() <= self._settings.max_total:
                 return None
-            warm = next((key for key, entry in self._entries.items() if entry.record.warm), None)
-            return self._entries.pop(warm).seen() if warm else None
+            return self._take_out_warm("", "")
+
+    def take_out_warm(self, kernel_id: str = "", *, at: str = "") -> Kernel | None:
+        """Forget a warm kernel, that of an id or at a gateway if one is named; None when there is none."""
+        with self._lock:
+            return self._take_out_warm(kernel_id, at)
 
     def waiting(self) -> int:
         """How many callers wait for a kernel."""
@@ -220,6 +225,24 @@ class Table:
                 entry.recording.clear()
                 entry.active = self._clock()
 
+    def begin_restart(self, kernel_id: str) -> bool:
+        """A kernel is about to begin anew, and in use until `end_restart`; False while it does so already."""
+        with self._lock:
+            entry = self._entries.get(kernel_id)
+            if entry is None or entry.restarting:
+                return entry is None
+            entry.restarting, entry.ends_alone = True, None
+        self.restarted(kernel_id)
+        return True
+
+    def end_restart(self, kernel_id: str) -> None:
+        """A kernel began anew, or could not; its page has as long to come back as after a start."""
+        with self._lock:
+            if entry := self._entries.get(kernel_id):
+                entry.restarting = False
+                if not entry.sockets:
+                    entry.ends_alone = self._alone_until(self._clock(), LEAST_UNCONNECTED)
+
     def attach(self, kernel_id: str) -> bool:
         """A WebSocket is about to be relayed; False when its kernel is gone."""
         with self._lock:
@@ -235,7 +258,7 @@ class Table:
         with self._lock:
             if entry := self._entries.get(kernel_id):
                 entry.sockets -= 1
-                if not entry.sockets:
+                if not entry.sockets and not entry.restarting:
                     entry.ends_alone = self._alone_until(self._clock(), 0)
 
     def heard(self, kernel_id: str, state: str) -> None:
@@ -271,6 +294,12 @@ class Table:
             now = self._clock()
             ends = (e.ends_alone for e in self._entries.values() if not e.record.warm and e.ends_alone is not None)
             return max(0.0, min(ends, default=float("inf")) - now)
+
+    def _take_out_warm(self, kernel_id: str, at: str) -> Kernel | None:
+        for key, entry in self._entries.items():
+            if entry.record.warm and kernel_id in ("", key) and at in ("", entry.record.gateway):
+                return self._entries.pop(key).seen()
+        return None
 
     def _alone_until(self, now: float, least: float) -> float:
         return now + max(float(self._settings.retention), least)
