@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 import zmq
+from hypothesis import given
+from hypothesis import strategies as st
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.jsonutil import json_default
 from jupyter_client.manager import KernelManager
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 
-from shim.kernels.filter import MAX_QUESTIONS, Down, Filter, Payload, Questions, Recording, Up, recorded
+from shim.kernels.disclosure import way_out
+from shim.kernels.filter import LEFT, MAX_QUESTIONS, Down, Filter, Payload, Questions, Recording, Up, recorded
 from shim.kernels.messages import Message, parse, serialise
+from shim.kernels.printed import MAX_LINE, Reading, Streams, without_source
+from shim.kernels.rehearsal import MOST_KEPT, Rehearsal
+from shim.kernels.relay import Upstream
 
 CELLS = ("print('zero')", None, "name = input('?')", "", "x = '\ud800'")
 HEADER = {
@@ -334,6 +340,149 @@ def test_a_client_that_lost_its_socket_can_answer_on_the_next(socket: Socket) ->
     assert questions == {}
 
 
+@pytest.mark.parametrize(
+    ("prompt", "end"),
+    [
+        *((prompt, "continue") for prompt in ("(Pdb) ", "ipdb> ", "ipdb>", "(Pdb++) ", "((Pdb)) ", "\x1b[32mipdb>\x1b[0m ", "(trepan3k) ")),
+        ("In [1]: ", "exit"),
+        *((prompt, "\x04") for prompt in (">>> ", "In : ", "... ", "...: ")),
+        *((prompt, None) for prompt in ("", "?", "> ", "PDB: ", "PDB id> ", "Name (Pdb): ", "In: which town? ", None, 3)),
+    ],
+)  # fmt: skip
+def test_no_reader_is_put_at_a_debugger(socket: Socket, prompt: object, end: str | None) -> None:
+    assert way_out(prompt) == end
+    header = {**KERNEL, "msg_id": "q1", "msg_type": "input_request"}
+    content = {"prompt": prompt, "password": False}
+    payload, down = socket.said("input_request", content, "stdin", header=header)
+    if end is None:
+        assert down == Down(payload)
+        return
+    assert down.forward is not None and down.answer is not None
+    told, reply = parse(down.forward, socket.v1), parse(down.answer, socket.v1)
+    assert (told.channel, told.kind, told.content) == ("iopub", "stream", {"name": "stderr", "text": LEFT})
+    assert told.parent_header == {**HEADER, "msg_type": "execute_request"}
+    assert (reply.channel, reply.kind, reply.content) == ("stdin", "input_reply", {"value": end})
+    assert reply.parent_header == header
+    assert socket.answered("input_reply", {"value": "evil"}, "stdin", parent_header={"msg_id": "q1"}) == [BUSY, IDLE]
+    again = socket.said("input_request", content, "stdin", header=header)[1]
+    assert again.forward is None and again.answer is not None
+
+
+FRAMES = 'Traceback (most recent call last):\n  File "/tmp/1.py", line 3, in f\n    SECRET\n    ~^~\n'
+GROUP = (
+    "  + Exception Group Traceback (most recent call last):\n  |   File \"/tmp/1.py\", line 2, in <module>\n  |     SECRET\n"
+    "  |     ^^^^^^\n  | ExceptionGroup: g (1 sub-exception)\n  +-+---------------- 1 ----------------\n    | ValueError: 1\n"
+    "    +------------------------------------\n"
+)  # fmt: skip
+CELL = (
+    "ZeroDivisionError        Traceback (most recent call last)\nCell In[3], line 1\n----> 1 SECRET\n      2 SECRET\n\n"
+    "ZeroDivisionError: division by zero\n"
+)  # fmt: skip
+QUOTING = [
+    ("/tmp/ipykernel_7/4.py:3: UserWarning: one\n  SECRET\n", "UserWarning: one\n"),
+    ("<ipython-input-3-ab>:1: Odd: one\n  SECRET\nafter\n", "Odd: one\nafter\n"),
+    ("WARNING:py.warnings:/a.py:1: UserWarning: one\n  SECRET\n\n", "WARNING:py.warnings:UserWarning: one\n\n"),
+    (" 9%|# | 1/9 [00:01, 3.1it/s]/a.py:3: W: one\ntwo\n\n    three\n  SECRET\n\r  9%|", " 9%|# | 1/9 [00:01, 3.1it/s]W: one\ntwo\n\n    three\n\r  9%|"),
+    ("a.py:3: W: one\n  SECRET\nObject allocated at (most recent call last):\n  File \"a.py\", lineno 1\n    SECRET\n", "W: one\nObject allocated at (most recent call last):\n"),
+    (f"ERROR:root:failed\n{FRAMES}KeyError: 'a'\n  of a message\n", "ERROR:root:failed\nTraceback (most recent call last):\nKeyError: 'a'\n  of a message\n"),
+    (f"{FRAMES}A: a\n\nDuring handling\n\n{FRAMES}B: b\n", "Traceback (most recent call last):\nA: a\n\nDuring handling\n\nTraceback (most recent call last):\nB: b\n"),
+    (f"50 %{FRAMES}A: a\n", "50 %Traceback (most recent call last):\nA: a\n"),
+    (FRAMES.partition("\n")[2] + "after\n", "after\n"),
+    (GROUP, "".join(GROUP.splitlines(True)[:1] + GROUP.splitlines(True)[4:])),
+    (CELL, CELL.splitlines(True)[0] + CELL.splitlines(True)[-1]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "left"), QUOTING)
+def test_warnings_and_tracebacks_on_stderr_quote_no_source(socket: Socket, text: str, left: str) -> None:
+    assert socket.heard("stream", {"name": "stderr", "text": text}).content == {"name": "stderr", "text": left}
+    open_minded = Socket(socket.v1, tracebacks=True)
+    payload, down = open_minded.said("stream", {"name": "stderr", "text": text})
+    assert down.forward is payload
+    message = spoken("iopub", "stream", {"name": "stderr", "text": text})
+    assert recorded(json_copy([message]), tracebacks=False)[0].content["text"] == left
+    # Where somebody prints it deliberately it is no matter of ours.
+    payload, down = Socket(socket.v1).said("stream", {"name": "stdout", "text": text})
+    assert down.forward is payload
+
+
+PLACE = (
+    "\x1b[32m----> 2\x1b[39m SECRET\n\x1b[32m      3\x1b[39m SECRET\n\n",
+    "-> SECRET\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("source", PLACE)
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_the_place_where_a_debugger_stops_is_not_shown(socket: Socket, name: str, source: str) -> None:
+    place = f"begun\n> \x1b[32m/tmp/1.py\x1b[39m(\x1b[92m2\x1b[39m)\x1b[36m<module>\x1b[39m\x1b[34m()\x1b[39m\n{source}went on\n"
+    assert socket.heard("stream", {"name": name, "text": place}).content["text"] == "begun\nwent on\n"
+    assert socket.said("stream", {"name": name, "text": place[6:-8]})[1] == Down(None)
+
+
+@given(st.sampled_from([text for text, _ in QUOTING]), st.data())
+def test_no_way_of_cutting_a_stream_shows_source(text: str, data: st.DataObject) -> None:
+    streams, shown, at = Streams(), "", 0
+    while at < len(text):
+        size = data.draw(st.integers(1, len(text)))
+        shown += streams.read("stderr", text[at : at + size])
+        at += size
+    assert "SECRET" not in shown and "\n    ~" not in shown
+    assert shown.count("\n") >= without_source(text, Reading())[0].count("\n")
+
+
+WORDS = st.sampled_from(
+    ["\r", "\n", "  0%|", " 33%|###", "  - an item", "INFO:root:a: b\n", "12:30:01: ready\n", "    indented\n", "> ", "|", "1/3", "\r\n", "é"]
+)  # fmt: skip
+
+
+@given(st.lists(WORDS), st.sampled_from(["stdout", "stderr"]))
+def test_progress_bars_and_logs_pass_as_they_are_and_at_once(pieces: list[str], name: str) -> None:
+    streams = Streams()
+    assert [streams.read(name, piece) for piece in pieces] == pieces
+
+
+@given(st.lists(st.text()), st.sampled_from(["stdout", "stderr"]))
+def test_any_text_can_be_printed(pieces: list[str], name: str) -> None:
+    streams = Streams()
+    for piece in pieces:
+        assert len(streams.read(name, piece)) <= sum(map(len, pieces))
+
+
+def test_of_a_line_without_end_little_is_remembered() -> None:
+    reading = Reading()
+    for _ in range(50):
+        left, reading = without_source("\r 50 %" * 1000, reading)
+        assert left and len(reading.line) <= 6
+    for _ in range(50):
+        _, reading = without_source("." * 1000, reading)
+    assert len(reading.line) == MAX_LINE
+    assert without_source("/a.py:1: W: " + "x" * 2 * MAX_LINE, Reading())[1].line
+    streams = Streams()
+    streams.read("stderr", "/a.py:1: W: " + "x" * 2 * MAX_LINE)
+    assert streams.read("stderr", "\n  SECRET\n") == "\n"
+
+
+def test_each_cell_begins_anew(socket: Socket) -> None:
+    socket.said("stream", {"name": "stderr", "text": "<>:1: SyntaxWarning: without source\n"})
+    socket.said("execute_input", {"code": "", "execution_count": 1})
+    payload, down = socket.said("stream", {"name": "stderr", "text": "  - an item\n"})
+    assert down.forward is payload
+
+
+def test_printed_text_that_is_not_quite_unicode_still_arrives(socket: Socket) -> None:
+    header = json.dumps({**KERNEL, "msg_type": "stream"}).encode()
+    content = b'{"name":"stderr","text":"\\ud800 a.py:1: W: w\\n  SECRET\\n"}'
+    forward = (
+        Filter(CELLS, v1=True, tracebacks=False)
+        .down(serialize_msg_to_ws_v1([header, b"{}", b"{}", content], "iopub"))
+        .forward
+    )
+    assert forward is not None
+    assert parse(forward, True).content["text"] == "? W: w\n"
+    assert socket.said("stream", {"name": "stderr", "text": ["  SECRET"]})[1] == Down(None)
+
+
 VERBATIM: list[tuple[str, str, dict[str, Any]]] = [
     ("iopub", "stream", {"name": "stderr", "text": "traceback: SOURCE"}),
     ("iopub", "display_data", {"data": {"text/plain": "x"}, "metadata": {}, "transient": {}}),
@@ -559,6 +708,30 @@ def test_sockets_of_one_kernel_share_what_was_recorded(socket: Socket) -> None:
     assert second.sent("execute_request", {"code": 0}).content == code_of("print('zero')")
 
 
+class Talkative(Rehearsal):
+    """A rehearsal whose kernel prints as many bytes as a cell says, without a gateway between."""
+
+    def __init__(self, *cells: str) -> None:
+        super().__init__(Upstream("ws://unused", (), None), cells, tracebacks=False)
+        self.said: list[Message] = []
+        self._socket.send = self.sent  # type: ignore[assignment]
+
+    def sent(self, payload: Payload, opcode: int) -> None:
+        request = parse(payload, False)
+        printed = {"name": "stdout", "text": "x" * int(request.content["code"])}
+        reply = spoken("shell", "execute_reply", {"status": "ok", "execution_count": 1})
+        said = [spoken("iopub", "stream", printed), reply, spoken("iopub", "status", {"execution_state": "idle"})]
+        self.said = [message._replace(parent_header=request.header) for message in said]
+
+    def _message(self) -> Payload:
+        return serialise(self.said.pop(0), False)
+
+
+def test_of_one_kernel_only_so_much_is_recorded_and_the_other_cells_run_again() -> None:
+    most = str(MOST_KEPT * 2 // 5)
+    assert list(Talkative(most, str(MOST_KEPT), most, most, "3")._recording()) == [0, 2, 4]
+
+
 def json_copy(messages: list[Message]) -> list[Message]:
     return [parse(serialise(message, True), True, trusted=True) for message in messages]
 
@@ -579,30 +752,51 @@ class Gateway:
         socket = getattr(self.client, f"{channel}_channel").socket
         self.client.session.send_raw(socket, deserialize_msg_from_ws_v1(forwards[0])[1])
 
+    def answer(self, times: int) -> None:
+        """Let the filter answer what the kernel asks."""
+        for _ in range(times):
+            assert self.pass_on("stdin").answer is not None
+
     def listen(self, channel: str, kind: str, state: str | None = None) -> Message:
         """Pass on what comes on a channel, until there is such a message."""
+        while True:
+            down = self.pass_on(channel)
+            if down.forward is not None and self.heard[-1].kind == kind and state in (None, down.state):
+                return self.heard[-1]
+
+    def pass_on(self, channel: str) -> Down:
+        """Pass on the next message of a channel."""
         session, stream = self.client.session, getattr(self.client, f"{channel}_channel").socket
-        while stream.poll(20_000):
+        if stream.poll(20_000):
             _, (signature, *parts) = session.feed_identities(stream.recv_multipart())
             fields = session.deserialize([signature, *parts])
             default = json.dumps({**fields, "channel": channel, "buffers": []}, default=json_default)
             ours = [self.filters[True].down(serialize_msg_to_ws_v1(parts, channel)), self.filters[False].down(default)]
             assert ours[0].state == ours[1].state
             assert all("SECRET" not in str(down.forward) for down in ours)
+            if ours[0].answer is not None:
+                assert isinstance(ours[0].answer, bytes)
+                session.send_raw(stream, deserialize_msg_from_ws_v1(ours[0].answer)[1])
             if ours[0].forward is None or ours[1].forward is None:
-                assert ours == [Down(None), Down(None)]
-                continue
+                assert [down.forward for down in ours] == [None, None]
+                return ours[0]
             self.heard.append(parse(ours[0].forward, True))
             assert self.heard[-1][4] == parse(ours[1].forward, False)[4]
-            if self.heard[-1].kind == kind and state in (None, ours[0].state):
-                return self.heard[-1]
-        raise AssertionError(f"there was no {kind}")
+            return ours[0]
+        raise AssertionError(f"nothing came on {channel}")
 
 
 LIVE = (
     "get_ipython().set_next_input('SECRET')\nprint('fine')  # SECRET",
     "1 / 0  # SECRET",
     "print('Hello', input('Name? '))  # SECRET",
+    "c = continue_ = 'SECRET'\nfor _ in range(2):\n    import pdb; pdb.set_trace()  # SECRET\nprint('went on')",
+    "1 / 0  # SECRET",
+    "%debug",
+    "import code; code.interact(banner='', exitmsg='')\nprint('left')  # SECRET",
+    "import IPython; IPython.embed(banner1='')\nprint('left')  # SECRET",
+    "import logging, warnings\nwarnings.warn('careful')  # SECRET\ntry:\n    1 / 0  # SECRET\n"
+    "except ZeroDivisionError:\n    logging.exception('failed')\nprint('left')",
 )
 
 
@@ -642,5 +836,29 @@ def converse(gateway: Gateway) -> None:
     gateway.ask("input_reply", {"value": "Ada"}, "stdin", parent_header=question.header)
     assert gateway.listen("iopub", "stream").content["text"] == "Hello Ada\n"
     gateway.listen("iopub", "status", "idle")
+    converse_with_debuggers(gateway)
     gateway.ask("interrupt_request", {}, "control")
     assert gateway.listen("control", "interrupt_reply").content["status"] == "ok"
+
+
+def converse_with_debuggers(gateway: Gateway) -> None:
+    """A kernel that asks for commands is answered by us; the test listens on stdin, else nobody would answer."""
+    for cell, times, last in (
+        (3, 2, "went on\n"),
+        (4, 0, ""),
+        (5, 1, ""),
+        (6, 1, "left\n"),
+        (7, 1, "left\n"),
+        (8, 0, "left\n"),
+    ):
+        before = len(gateway.heard)
+        gateway.ask("execute_request", {"code": cell, "allow_stdin": True})
+        gateway.answer(times)
+        gateway.listen("iopub", "status", "idle")
+        said = [message for message in gateway.heard[before:] if message.kind == "stream"]
+        assert sum(message.content["text"] == LEFT for message in said) == min(times, 1)
+        printed = "".join(message.content["text"] for message in said if message.content["name"] == "stdout")
+        assert printed.endswith(last)
+    warned = "".join(message.content["text"] for message in said if message.content["name"] == "stderr")
+    assert warned.endswith("Traceback (most recent call last):\nZeroDivisionError: division by zero\n")
+    assert "UserWarning: careful\nERROR:root:failed\n" in warned

@@ -15,15 +15,20 @@ import msgspec
 
 from shim.kernels.disclosure import (
     COMMS,
+    INPUT,
     PASSING,
     QUESTION,
     STATUS,
+    STREAM,
     is_rewritten,
     may_hold_traceback,
     recorded,
     reduced,
+    strings,
+    way_out,
 )
 from shim.kernels.messages import VERSION, Message, MessageError, Payload, glance, is_date, now, parse, serialise
+from shim.kernels.printed import Streams
 
 __all__ = ["MAX_NAME", "MAX_QUESTIONS", "Down", "Filter", "Payload", "Recording", "Up", "recorded"]
 
@@ -34,6 +39,8 @@ MAX_QUESTIONS = 16
 """Requests for input that may be open on one socket; the oldest is forgotten."""
 MAX_NAME = 256
 """Characters of the id or target of a comm."""
+LEFT = "A cell asked for commands, as debuggers and consoles do. Readers can give none, so that was ended.\n"
+"""What readers get instead of a debugger."""
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _MAX_INDEX = 999_999_999
@@ -49,17 +56,27 @@ class Up(NamedTuple):
 
 
 class Down(NamedTuple):
-    """What becomes of a kernel's message; `state` is its execution state when the message is news of that."""
+    """What becomes of a kernel's message; `state` is its execution state when the message is news of that.
+
+    `answer` is what the kernel gets at once.
+    """
 
     forward: Payload | None
     state: str = ""
+    answer: Payload | None = None
 
 
 class _Status(msgspec.Struct):
     execution_state: str
 
 
+class _Printed(msgspec.Struct):
+    name: str
+    text: str
+
+
 _STATUS_CONTENT = msgspec.json.Decoder(_Status)
+_STREAM_CONTENT = msgspec.json.Decoder(_Printed)
 
 
 class _RefusedError(Exception):
@@ -102,6 +119,9 @@ class Filter:
         self._questions = {} if questions is None else questions
         # Clients drop what follows an answer whose header names another session than the kernel's.
         self._session = ""
+        self._streams = Streams()
+        # What the kernel ran when a debugger was ended; readers are told so once.
+        self._left: Any = None
 
     def up(self, payload: Payload) -> Up:
         """Judge a message of the reader; never raises."""
@@ -225,8 +245,12 @@ class Filter:
         key = channel, kind
         if key == STATUS:
             return Down(payload, self._state(payload, content))
+        if key == STREAM:
+            return Down(payload) if self._tracebacks else self._print(payload, content)
         if key == QUESTION:
-            self._ask(payload)
+            return self._ask(payload)
+        if key == INPUT:
+            self._streams = Streams()
         if key in PASSING or (key in COMMS and (self._tracebacks or not may_hold_traceback(payload))):
             return Down(payload)
         if not (is_rewritten(key) or key in COMMS):
@@ -243,14 +267,37 @@ class Filter:
                 del self._questions[name]
         return state if state in _STATES else ""
 
-    def _ask(self, payload: Payload) -> None:
+    def _print(self, payload: Payload, content: bytes | msgspec.Raw) -> Down:
+        try:
+            printed = _STREAM_CONTENT.decode(content)
+        except ValueError:
+            # Text that is not quite Unicode is mended.
+            said = parse(payload, self._v1, trusted=True).content
+            printed = msgspec.convert({"name": said.get("name"), "text": said.get("text")}, _Printed)
+        text = self._streams.read(printed.name, printed.text)
+        if text == printed.text:
+            return Down(payload)
+        if not text:
+            return Down(None)
         message = parse(payload, self._v1, trusted=True)
+        return Down(serialise(message._replace(content={**message.content, "text": text}), self._v1))
+
+    def _ask(self, payload: Payload) -> Down:
+        message = parse(payload, self._v1, trusted=True)
+        asker = message.parent_header.get("msg_id")
+        if (end := way_out(message.content.get("prompt"))) is not None:
+            told, self._left = self._left is not None and asker == self._left, asker
+            reply = self._made("stdin", "input_reply", {"value": end})._replace(parent_header=message.header)
+            note = self._made("iopub", "stream", {"name": "stderr", "text": LEFT})
+            note = note._replace(parent_header=strings(message.parent_header))
+            return Down(None if told else serialise(note, self._v1), answer=serialise(reply, self._v1))
         name = message.header["msg_id"]
         # The newest stands last.
         self._questions.pop(name, None)
-        self._questions[name] = Question(message.header, message.parent_header.get("msg_id"))
+        self._questions[name] = Question(message.header, asker)
         if len(self._questions) > MAX_QUESTIONS:
             del self._questions[next(iter(self._questions))]
+        return Down(payload)
 
 
 def _index(code: object) -> int:

@@ -32,12 +32,14 @@ SHUTDOWN_SECONDS = 3.0
 
 
 class KernelProcess(ServerKernelManager):
-    """One kernel: nobody reads what it prints outside of cells, and it keeps no history of what it ran."""
+    """One kernel: nobody reads what it prints outside of cells, it has no history, and `breakpoint()` does nothing."""
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
         if "ipykernel_launcher" in kernel_cmd:
             kernel_cmd = [*kernel_cmd, "--HistoryManager.enabled=False"]
         kw |= {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
+        # Who sat at a debugger could run any code.
+        kw["env"] = {**kw["env"], "PYTHONBREAKPOINT": "0"}
         await super()._async_launch_kernel(kernel_cmd, **kw)
 
 

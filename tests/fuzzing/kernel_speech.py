@@ -9,6 +9,8 @@ from random import Random
 from typing import Any
 
 SECRET = "SECRET"
+PROMPT = "(Pdb) "
+"""Of a debugger, which no reader may answer."""
 STATES = ("busy", "idle", "starting", "dead", "restarting")
 UNTOUCHED = (
     "stream",
@@ -28,6 +30,9 @@ _ERROR = {"ename": "NameError", "evalue": "name 'x' is not defined", "traceback"
 _SHOWN = {"output_type": "error", **_ERROR}
 _KINDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("iopub", "stream", {"name": "stdout", "text": "é traceback \\u0074 \u2028"}),
+    ("iopub", "stream", {"name": "stderr", "text": f"/tmp/1.py:3: UserWarning: w\n  {SECRET}\n\r  0%|"}),
+    ("iopub", "stream", {"name": "stderr", "text": f"Traceback (most recent call last):\n  File \"a\", line 3, in f\n    {SECRET}\nE: e\n"}),
+    ("iopub", "stream", {"name": "stdout", "text": f"> /tmp/1.py(3)f()\n----> 3 {SECRET}\n\n"}),
     ("iopub", "display_data", {"data": {"text/plain": "1"}, "metadata": {}, "transient": {"display_id": "d"}}),
     ("iopub", "update_display_data", {"data": {"text/plain": "1"}, "metadata": {}, "transient": {"display_id": "d"}}),
     ("iopub", "execute_result", {"data": {"text/plain": "1"}, "metadata": {}, "execution_count": 3}),
@@ -94,7 +99,8 @@ def message(random: Random) -> dict[str, Any]:
     if random.random() < 0.2:
         channel, kind, content = "iopub", "status", {"execution_state": random.choice(STATES)}
     elif random.random() < 0.2:
-        channel, kind, content = "stdin", "input_request", {"prompt": "? ", "password": False}
+        prompt = PROMPT if random.random() < 0.2 else "? "
+        channel, kind, content = "stdin", "input_request", {"prompt": prompt, "password": False}
     parent = {**header(random, "execute_request"), "msg_id": f"request-{random.randrange(2)}"}
     # Metadata of what is passed on as it is has no sources in it.
     hidden = kind in ("error", "execute_reply", "execute_input")
