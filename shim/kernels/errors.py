@@ -34,5 +34,9 @@ class NotReadyError(NbfolioError):
     """Raised while the server starts or stops."""
 
 
+class OccupiedError(NotReadyError):
+    """Raised when others have to be done before."""
+
+
 class SocketsError(NbfolioError):
     """Raised when no more WebSockets can be opened."""

@@ -16,6 +16,7 @@ from shim.kernels.errors import (
     BusyError,
     NotLiveError,
     NotReadyError,
+    OccupiedError,
     SocketsError,
     StalePageError,
     UnknownKernelError,
@@ -40,10 +41,6 @@ MOST_CALLS = 8
 CHANGED = "The page was updated; reload it."
 DELETED = "The kernel was deleted."
 GONE = "There is no such kernel; it may have ended."
-
-
-class OccupiedError(NotReadyError):
-    """Raised when others have to be done before."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,14 +66,15 @@ class Live:
         return owner_by_token(environ, self.tokens)
 
     def __enter__(self) -> Live:
-        self.claim.take()
-        try:
+        with ExitStack() as begun:
+            self.claim.take()
+            begun.callback(self.claim.release)
             self.gateways.open()
-        except BaseException:
-            self.claim.release()
-            raise
-        self.relay.start()
-        self.keeper.start()
+            begun.callback(self.gateways.close)
+            self.relay.start()
+            begun.callback(self.relay.stop)
+            self.keeper.start()
+            begun.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
