@@ -23,6 +23,10 @@ NPM := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(RUNTIME) --loglevel=error
 PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile
 INSTALLED := $(VENV)/.installed
 DEVELOP := $(VENV)/.installed-dev
+# A client of the API for instances, whose own dependencies exclude ours.
+SUBMARINE := $(VENV)/submarine/.installed
+# Most of what it depends on is for other parts of it.
+INSTALL_SUBMARINE = $(BIN)/python -m pip --python $(dir $@)bin/python install --quiet --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .PHONY: serve test check lint runtime-test build clean missing-bundle
@@ -31,10 +35,10 @@ DEVELOP := $(VENV)/.installed-dev
 serve: $(INSTALLED) | .serve
 	@trap 'exit 0' INT; $(BIN)/run-shim .serve --port $(PORT)
 
-test: runtime-test
+test: runtime-test $(SUBMARINE)
 	$(PYTEST)
 
-check: lint runtime-test
+check: lint runtime-test $(SUBMARINE)
 	$(PYTEST)
 
 lint: $(DEVELOP) $(MODULES)/.stamp
@@ -71,6 +75,12 @@ $(DEVELOP): $(PROJECT) | $(BIN)/python
 	@echo "Installing nbfolio and its development tools into $(VENV) (the first time takes a few minutes)"
 	@$(INSTALL) --editable '.[all,dev]'
 	@touch $@ $(INSTALLED)
+
+$(SUBMARINE): | $(DEVELOP)
+	@$(BIN)/python -m venv --without-pip $(dir $@)
+	@$(INSTALL_SUBMARINE) boto3 certifi click dacite python-dateutil pyyaml rich six 'sqlalchemy>=1.4,<2' 'urllib3<3'
+	@$(INSTALL_SUBMARINE) --no-deps apache-submarine==0.8.0
+	@touch $@
 
 $(MODULES)/.stamp: $(RUNTIME)/package-lock.json | $(DEVELOP)
 	@$(NPM) ci

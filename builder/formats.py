@@ -7,6 +7,15 @@ from __future__ import annotations
 
 import re
 
+AMOUNT = r"[0-9]{1,15}(\.[0-9]{1,9})?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?"
+"""A quantity of Kubernetes as people write it."""
+LONGEST_IMAGE = 512
+_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+IMAGE = (
+    rf"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{{1,5}})?/)?"
+    rf"{_PART}(/{_PART})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@sha256:[0-9a-f]{{64}})?"
+)
+"""Name of a container image: registry, repository, tag and digest."""
 _ANCESTOR = re.compile(r"'self'|'none'|\*|https?:|(https?://)?(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]+|:\*)?")
 
 
@@ -53,6 +62,30 @@ def instance_address(value: str) -> str:
         if "{instance}" not in value.partition("://")[2].partition("/")[0]:
             raise ValueError('an address with {instance} in its host name, like "https://{instance}.nb.example.org"')
     return value.rstrip("/")
+
+
+def amount(value: str) -> str:
+    """An amount of processors or bytes as Kubernetes writes it, or nothing."""
+    if value and not re.fullmatch(AMOUNT, value, re.ASCII):
+        raise ValueError('an amount like "2", "500m" or "8Gi"')
+    return value
+
+
+def gpu_keys(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of extended resources."""
+    for value in values:
+        if not re.fullmatch(
+            r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value
+        ):
+            raise ValueError('names of resources like "nvidia.com/gpu"')
+    return values
+
+
+def image(value: str) -> str:
+    """The name of a container image."""
+    if len(value) > LONGEST_IMAGE or not re.fullmatch(IMAGE, value, re.ASCII):
+        raise ValueError('the name of an image, like "quay.io/jupyter/base-notebook:latest"')
+    return value
 
 
 def link_pattern(value: str) -> str:

@@ -211,7 +211,8 @@ class Environment(Record, frozen=True):
     """[[instances.environment]]: what an instance runs."""
 
     name: Annotated[str, note("What the environment is called.", check=formats.filled)]
-    docker_image: Annotated[str, note("Its container image.", check=formats.filled)] = field(name="dockerImage")
+    docker_image: Annotated[str, note("Its container image.", check=formats.image)] = field(name="dockerImage")
+    description: Annotated[str, note("What it is for, in a sentence.")] = ""
 
 
 class Instances(Record, frozen=True):
@@ -226,7 +227,38 @@ class Instances(Record, frozen=True):
             check=formats.instance_address,
         ),
     ] = ""
-    environment: Annotated[tuple[Environment, ...], note("What instances can run.")] = ()
+    max_per_owner: Annotated[int, note("Most instances of one owner.", ge=1, le=MOST)] = 5
+    max_total: Annotated[int, note("Most instances of all owners.", ge=1, le=MOST)] = 100
+    max_cpu: Annotated[
+        str, note('Most processors of one instance, like "4"; empty: no limit.', check=formats.amount)
+    ] = ""
+    max_memory: Annotated[
+        str, note('Most memory of one instance, like "8Gi"; empty: no limit.', check=formats.amount)
+    ] = ""
+    gpu_keys: Annotated[
+        tuple[str, ...],
+        note("What graphics processors are called in resources; the first is also called gpu.", check=formats.gpu_keys),
+    ] = ("nvidia.com/gpu",)
+    max_gpus: Annotated[int, note("Most graphics processors of one instance.", ge=0, le=MOST)] = 8
+    start_minutes: Annotated[
+        int, note("Minutes after which an instance that does not run has failed.", ge=1, le=MOST)
+    ] = 10
+    idle_minutes: Annotated[
+        int, note("Minutes after which an instance stops that nobody uses; 0: never.", ge=0, le=MOST)
+    ] = 0
+    keep_volumes: Annotated[bool, note("Whether files stay when an instance is deleted.")] = False
+    storage: Annotated[str, note("Size of the volume of an instance on Kubernetes.", check=formats.amount)] = "10Gi"
+    storage_class: Annotated[str, note("Storage class of volumes; empty: the cluster's.")] = ""
+    ingress_class: Annotated[str, note("Ingress class of instances; empty: the cluster's.")] = ""
+    tls_secret: Annotated[
+        str, note("Secret with the certificate for public_url; empty: the one that the ingress controller has.")
+    ] = ""
+    kubeconfig: Annotated[
+        str, note("File that says how the cluster is reached; empty: the account of the pod, else the usual file.")
+    ] = ""
+    environment: Annotated[tuple[Environment, ...], note("What instances can run.")] = (
+        Environment("notebook-env", "quay.io/jupyter/base-notebook:latest"),
+    )
 
 
 SECTIONS: dict[str, type[Record]] = {

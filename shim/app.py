@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +23,7 @@ from shim.tokens import Tokens
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from shim.instances.offer import Offer
     from shim.kernels.live import Live
     from shim.state import State
 
@@ -40,6 +42,8 @@ class Parts:
     metrics: Metrics
     live: Live | None
     """None: pages have no kernels."""
+    offer: Offer | str
+    """The notebook instances, or why there are none; "" where they are switched off."""
 
 
 def parts_of(config: Config, build: Publisher, metrics: Metrics, state: State | None = None) -> Parts:
@@ -56,12 +60,19 @@ def parts_of(config: Config, build: Publisher, metrics: Metrics, state: State | 
         from shim.kernels.live import Live
 
         live = Live.make(config, build, state, metrics, tokens)
-    return Parts(config, published_files(config), build, library, tokens, logins, metrics, live)
+    offer: Offer | str = ""
+    if config.instances.backend != "off" and state is not None:
+        from shim.instances.offer import make_offer
+
+        offer = make_offer(config, state, logging.getLogger("shim").info)
+        if not isinstance(offer, str):
+            metrics.count_instances(offer.instances.number)
+    return Parts(config, published_files(config), build, library, tokens, logins, metrics, live, offer)
 
 
 def wants_state(config: Config) -> bool:
     """Whether the settings ask for something that must survive a restart."""
-    return config.kernels.enabled or wants_logins(config)
+    return config.kernels.enabled or wants_logins(config) or config.instances.backend != "off"
 
 
 def published_files(config: Config) -> StaticFiles:
@@ -79,20 +90,36 @@ def published_files(config: Config) -> StaticFiles:
 
 def create_app(parts: Parts) -> WSGIApplication:
     """The application; it holds no state but its parts'."""
-    return Front(parts.config, parts.files, routes(parts), parts.build, parts.logins, parts.metrics, parts.live)
+    return Front(
+        parts.config,
+        parts.files,
+        routes(parts),
+        parts.build,
+        parts.logins,
+        parts.metrics,
+        parts.live,
+        has_instances=not isinstance(parts.offer, str),
+    )
 
 
 def routes(parts: Parts) -> Bottle:
     """All routes of the program; the published files are served before them."""
     app = Bottle()
     add_operation_routes(
-        app, parts.config, parts.build, parts.metrics, parts.tokens, restricted=parts.logins is not None
+        app,
+        parts.config,
+        parts.build,
+        parts.metrics,
+        parts.tokens,
+        restricted=parts.logins is not None,
+        instances=not isinstance(parts.offer, str),
     )
     add_publishing_routes(app, parts.config, parts.library, parts.tokens, parts.metrics)
     if parts.live:
         from shim.kernels.routes import add_kernel_routes
 
         add_kernel_routes(app, parts.config.site.base_path, parts.live, parts.tokens)
+    _add_instances(app, parts)
     if parts.logins:
         # Imported here: its pages need the theme.
         from shim.login import add_login_routes
@@ -106,3 +133,15 @@ def routes(parts: Parts) -> Bottle:
         raise NotPublishedError
 
     return app
+
+
+def _add_instances(app: Bottle, parts: Parts) -> None:
+    # Imported here: sites without instances do without their libraries.
+    if isinstance(parts.offer, str):
+        from shim.instances.absence import add_no_instance_routes
+
+        add_no_instance_routes(app, parts.offer)
+    else:
+        from shim.instances.routes import add_instance_routes
+
+        add_instance_routes(app, parts.config, parts.offer.instances, parts.tokens)

@@ -14,6 +14,7 @@ from waitress.parser import HTTPRequestParser, ParsingError  # type: ignore[impo
 from waitress.task import ErrorTask  # type: ignore[import-untyped]
 
 from shim.answers import HttpError, send_error
+from shim.envelope import PREFIX, in_envelope, send_enveloped
 from shim.task import Task
 from shim.upgrade import EARLY, OnSocket, asks_for_websocket
 from shim.uploads import DISK_FULL, megabytes
@@ -149,7 +150,11 @@ class Refusal(ErrorTask):  # type: ignore[misc]
         if not isinstance(error, HttpError):
             error = HttpError(error.code, _SENTENCES.get(error.code, "The request is not valid HTTP."))
         logger.debug("refused with %s: %s", error.status.value, error.message)
-        body = send_error(environ, self._start, error, lambda: None)
+        # The site's prefix is not known here; whatever has those two segments may be an answer of that API.
+        if in_envelope(request.path[request.path.find(PREFIX) :]):
+            body = send_enveloped(environ, self._start, error)
+        else:
+            body = send_error(environ, self._start, error, lambda: None)
         self.set_close_on_finish()
         self.write(b"".join(body))
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
 @click.option("--no-build", is_flag=True, help="Serve the built site as it is.")
 @click.option("--print-config", "show", is_flag=True, help="Show all settings with their origins, and end.")
+@click.option("--print-role", "role", is_flag=True, help="Show what the server must be allowed on Kubernetes, and end.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is refused, too.")
 def command(
@@ -42,6 +43,7 @@ def command(
     port: int | None,
     no_build: bool,
     show: bool,
+    role: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
@@ -59,6 +61,11 @@ def command(
         logging.getLogger("shim").warning(warning)
     if show:
         click.echo(print_config(config), nl=False)
+        return
+    if role:
+        from shim.instances.cluster.role import role as role_of
+
+        click.echo(role_of(config.instances.namespace), nl=False)
         return
     if problems := startup_problems(config):
         raise ConfigError(" ".join(problems))
@@ -106,6 +113,10 @@ def serve(config: Config, *, build: bool) -> None:
         if isinstance(builder, BackgroundBuilder):
             parts.library.tidy()
             stack.enter_context(builder)
+        if not isinstance(parts.offer, str):
+            stack.enter_context(parts.offer)
+        elif parts.offer:
+            say("This server offers no notebook instances. %s", parts.offer)
         if parts.live:
             # Entered last, so it ends first: whoever is connected need not wait for a build to learn of the end.
             stack.enter_context(parts.live)

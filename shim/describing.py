@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 Json = dict[str, Any]
 Content = Mapping[str, Json]
 """Media type to schema."""
-Access = Literal["everybody", "readers", "kernels", "operators", "publish", "cache"]
+Access = Literal["everybody", "readers", "kernels", "operators", "publish", "cache", "instances", "admin"]
 """Who may ask: those who may read, these or a token, this machine or any token, or a token with that scope."""
 Method = Literal["get", "post", "patch", "delete"]
 
@@ -35,6 +35,8 @@ class Operation:
     headers: tuple[str, ...] = ()
     """What a client may send, out of the described ones."""
     body: Content | None = None
+    query: tuple[str, ...] = ()
+    """What may stand in the query, out of the described ones."""
 
 
 def text(meaning: str, **more: Any) -> Json:

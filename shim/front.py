@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from bottle import Bottle, HTTPError  # type: ignore[import-untyped]
 
 from shim.answers import CLOSED, COOKIE, HttpError, location, send_error, send_redirect
 from shim.client import Proxies
+from shim.envelope import in_envelope, send_enveloped
 from shim.headers import wants_html
 from shim.logs import log_request
 from shim.operations import building
@@ -38,6 +40,7 @@ KINDS: dict[str, Kind] = {
     "assets": "assets",
     "_api": "api",
     "api": "kernels",
+    "notebook": "instances",
     "login": "login",
     "logout": "login",
     "healthz": "operation",
@@ -48,8 +51,10 @@ KINDS: dict[str, Kind] = {
 """What the first segment of a path says about a request."""
 SINGLE = frozenset({"login", "logout", "healthz", "readyz", "metrics", "openapi.json"})
 """Routes that stand alone; what lies below their names is short addresses of pages."""
-OPEN_KINDS = frozenset({"assets", "api", "login", "operation"})
+OPEN_KINDS = frozenset({"assets", "api", "instances", "login", "operation"})
 """Open to people who are not logged in: the rest of the API asks for a token, and the rest shows no notebook."""
+INSTANCE = re.compile("[^/]+/[^/]+/lab/?")
+"""What follows /notebook in the address of an instance."""
 OPEN_FILES = frozenset({"robots.txt", "favicon.ico"})
 
 
@@ -97,6 +102,8 @@ class Front:
         logins: Logins | None,
         metrics: Metrics,
         live: LiveKernels | None = None,
+        *,
+        has_instances: bool = False,
     ) -> None:
         site, server = config.site, config.server
         self._files = files
@@ -105,6 +112,7 @@ class Front:
         self._logins = logins
         self._metrics = metrics
         self._live = live
+        self._has_instances = has_instances
         self._hosts = allowed_hosts(server)
         self._origins = own_origins(config)
         self._proxies = Proxies(server.trusted_proxies, config.auth.user_header)
@@ -143,6 +151,8 @@ class Front:
             outcome.cause = exception
         outcome.reason = error.message
         call.environ.setdefault("nbfolio.request_id", secrets.token_hex(8))
+        if in_envelope(call.environ.get("PATH_INFO", "").removeprefix(self._prefix)):
+            return send_enveloped(call.environ, call.start_response, error)
         return send_error(call.environ, call.start_response, error, lambda: self._files.read("404.html"))
 
     def _dispatch(self, call: _Call) -> Iterable[bytes]:
@@ -150,14 +160,16 @@ class Front:
         self._check_sender(environ)
         path = self._path(environ)
         first, _, rest = path.partition("/")
-        kind = environ["nbfolio.kind"] = "other" if rest and first in SINGLE else KINDS.get(first, "other")
+        kind = environ["nbfolio.kind"] = self._kind(path, first, rest)
         if self._logins and kind not in OPEN_KINDS and path not in OPEN_FILES:
             self._check_login(environ, self._logins)
         if is_static(path):
             return self._static(call, path)
 
         def closed(status: str, headers: Headers, exc_info: Any = None) -> Any:
-            return call.start_response(status, [*CLOSED, ("X-Request-Id", request_id), *headers], exc_info)
+            own = {name for name, _ in headers}
+            usual = [header for header in CLOSED if header[0] not in own]
+            return call.start_response(status, [*usual, ("X-Request-Id", request_id), *headers], exc_info)
 
         request_id = environ["nbfolio.request_id"] = secrets.token_hex(8)
         # Bottle leaves decoded text there, which is no WSGI string any more.
@@ -167,6 +179,18 @@ class Front:
         finally:
             environ["PATH_INFO"] = as_sent
         return answer
+
+    def _kind(self, path: str, first: str, rest: str) -> Kind:
+        """What a request is about, from its path and the two parts that its first slash makes of it."""
+        if rest and first in SINGLE:
+            return "other"
+        if in_envelope(f"/{path}"):
+            return "instances"
+        kind = KINDS.get(first, "other")
+        if kind == "instances" and not (self._has_instances and INSTANCE.fullmatch(rest)):
+            # The short address of a dashboard that has this name, too.
+            return "other"
+        return kind
 
     def _nothing(self, environ: WSGIEnvironment) -> HttpError:
         if environ.get("nbfolio.kind") == "kernels":

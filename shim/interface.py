@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shim.describing import Access, Answer, Content, Json, Operation, json_answer, number, record, schema, text
+from shim.instances import interface as instances
 from shim.kernels import interface as kernels
 
 ABOUT = """\
@@ -21,7 +22,7 @@ REFUSALS = {
     401: "It takes a login, or a token in the Authorization header.",
     403: "A page of another site or a service worker asks for it, the token lacks the scope, or the page is not live.",
     404: "There is nothing of that name.",
-    409: "The name is that of a folder with content of its own, or the page was updated meanwhile.",
+    409: "The name is that of a folder with content of its own or taken, or the page was updated meanwhile.",
     412: "The condition in the head of the request does not hold.",
     413: "The body of the request is larger than it may be.",
     415: "The body of the request is of a kind that is not taken here.",
@@ -30,8 +31,8 @@ REFUSALS = {
     426: "The address is for WebSockets alone.",
     429: "There were too many failed logins.",
     500: "Something went wrong; the log of the server says what, under the id of the request.",
-    502: "The server that runs kernels does not answer as it should.",
-    503: "The site is being built, or there is too much to do.",
+    502: "What runs kernels or instances does not answer as it should.",
+    503: "The site is being built, there is too much to do, or the instance does not run yet.",
     507: "The server has no space left.",
 }
 """What errors mean; all have the same body."""
@@ -78,13 +79,16 @@ SCHEMAS: Json = {
     ),
     "User": record("user", user=_NAME),
     **kernels.SCHEMAS,
+    **instances.SCHEMAS,
 }  # fmt: skip
 
 PARAMETERS: Json = {
     "path": text("Path of a dashboard, a folder or a file.", minLength=1),
     "name": text("Name of a file; pages have links to it.", minLength=1),
     **kernels.PARAMETERS,
+    **instances.PARAMETERS,
 }
+QUERY: Json = instances.QUERY
 REQUEST_HEADERS: Json = {
     "If-None-Match": text("`*`: publish only where there is no dashboard of that name.", enum=["*"]),
     "Range": text("The part of the file that is wanted, like `bytes=0-99`."),
@@ -172,5 +176,15 @@ OPERATION = (
         {200: Answer("It is OpenAPI 3.1.", {"application/json": {}})},
     ),
 )  # fmt: skip
-GROUPS = {"site": SITE, "publishing": PUBLISHING, "kernels": kernels.OPERATIONS, "login": LOGIN, "operation": OPERATION}
-"""All there is; kernels and logins only where there are any."""
+GROUPS = {
+    "site": SITE,
+    "publishing": PUBLISHING,
+    "kernels": kernels.OPERATIONS,
+    "instances": instances.OPERATIONS,
+    "opening": instances.OPENING,
+    "login": LOGIN,
+    "operation": OPERATION,
+}
+"""All there is; kernels, instances and logins only where there are any."""
+ENVELOPED = "instances"
+"""The group whose errors come in the envelope of its answers."""

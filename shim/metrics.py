@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import accumulate
 from threading import Lock
 from typing import Literal, get_args
@@ -15,8 +16,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from builder import __version__
+from shim.instances.backend import Status
 
-Kind = Literal["page", "media", "assets", "api", "kernels", "login", "operation", "other"]
+Kind = Literal["page", "media", "assets", "api", "kernels", "instances", "login", "operation", "other"]
 """Which part of the server answers; the path itself is never a label, because there is no end of paths."""
 Action = Literal["upload", "delete", "clear_cache"]
 Start = Literal["ok", "warm", "busy", "failed"]
@@ -40,6 +42,7 @@ METRICS = {
     "nbfolio_kernel_sockets": "Open WebSockets to kernels.",
     "nbfolio_kernel_starts_total": "Kernels that were asked for, by outcome: ok, warm, busy (a limit) or failed.",
     "nbfolio_kernel_messages_refused_total": "Messages to kernels that were refused.",
+    "nbfolio_instances": "Notebook instances by status.",
 }
 """Name and meaning of every metric; on Linux there are the usual process_* metrics beside them."""
 
@@ -75,6 +78,7 @@ class Metrics:
         self._kernel_sockets = self._gauge("nbfolio_kernel_sockets")
         self._kernel_starts = self._counter("nbfolio_kernel_starts_total", "outcome")
         self._kernel_messages_refused = self._counter("nbfolio_kernel_messages_refused_total")
+        self._instances = self._gauge("nbfolio_instances", "status")
         self._start_at_zero()
 
     def started(self) -> None:
@@ -118,6 +122,11 @@ class Metrics:
         self._kernels_waiting.set_function(waiting)
         self._kernel_sockets.set_function(sockets)
 
+    def count_instances(self, number: Callable[[Status], int]) -> None:
+        """Ask this for the number of instances of each status from now on."""
+        for status in get_args(Status):
+            self._instances.labels(status).set_function(partial(number, status))
+
     def kernel_start(self, outcome: Start) -> None:
         """Somebody asked for a kernel."""
         self._kernel_starts.labels(outcome).inc()
@@ -148,6 +157,8 @@ class Metrics:
             self._kernel_starts.labels(start)
         for use in ("reader", "warm"):
             self._kernels.labels(use)
+        for status in get_args(Status):
+            self._instances.labels(status)
 
     def _counter(self, name: str, *labels: str) -> Counter:
         return Counter(*_named(name), labels, registry=self._registry)

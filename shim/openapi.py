@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from builder import __version__
+from builder.settings import Scope
 from shim import interface
 from shim.describing import Access, Answer, Content, Json, Operation
 from shim.identity import wants_logins
@@ -14,13 +15,21 @@ from shim.identity import wants_logins
 if TYPE_CHECKING:
     from builder.config import Config
 
+_SCOPES = get_args(Scope)
 
-def description(config: Config) -> Json:
+
+def description(config: Config, *, instances: bool) -> Json:
     """The OpenAPI document of a site: with its prefix, and with logins and tokens if the settings have any."""
     access = _Access(config)
+    left_out = {
+        "login": not access.by_login,
+        "kernels": not config.kernels.enabled,
+        "instances": not instances,
+        "opening": not instances,
+    }
     paths: Json = {}
     for group, operations in interface.GROUPS.items():
-        if (group == "login" and not access.by_login) or (group == "kernels" and not config.kernels.enabled):
+        if left_out.get(group):
             continue
         for operation in operations:
             paths.setdefault(operation.path, {})[operation.method] = _operation(operation, group, access)
@@ -31,7 +40,7 @@ def description(config: Config) -> Json:
         "paths": paths,
         "components": {
             "schemas": interface.SCHEMAS,
-            "responses": {str(status): _refusal(status, meaning) for status, meaning in interface.REFUSALS.items()},
+            "responses": _refusals(),
             "securitySchemes": access.schemes(),
         },
     }
@@ -62,7 +71,7 @@ class _Access:
         """What somebody has to show, any of these; nothing where the list is empty or has an empty one."""
         by_token: list[Json] = [{"token": []}, {"bearer": []}] if self._tokens else []
         match access:
-            case "publish" | "cache":
+            case "publish" | "cache" | "instances" | "admin":
                 return by_token
             case "operators" if self.by_login:
                 return [{}, *by_token]
@@ -74,7 +83,7 @@ class _Access:
 
     def answers(self, access: Access) -> Iterator[tuple[str, Json]]:
         """What those get who may not."""
-        if access in ("publish", "cache") or (self.by_login and access in ("readers", "kernels", "operators")):
+        if access in _SCOPES or (self.by_login and access in ("readers", "kernels", "operators")):
             yield "401", _reference(401)
         if self.by_login and access in ("readers", "kernels"):
             yield "302", _answer(Answer("To the login, for browsers.", {}, ("Location",)))
@@ -83,15 +92,22 @@ class _Access:
 def _operation(operation: Operation, group: str, access: _Access) -> Json:
     answers = {str(status): _answer(answer) for status, answer in operation.answers.items()}
     refusals = {str(status): _reference(status) for status in (*interface.ANYWHERE, *operation.refusals)}
+    responses = {**dict(access.answers(operation.access)), **refusals}
+    if group == interface.ENVELOPED:
+        responses = {status: _reference(f"{group}-{status}") for status in responses}
     described: Json = {
         "tags": [group],
         "operationId": _identifier(operation),
         "summary": operation.summary,
         "security": access.security(operation.access),
-        "parameters": [*_path_parameters(operation.path), *map(_header, operation.headers)],
-        "responses": dict(sorted({**dict(access.answers(operation.access)), **refusals, **answers}.items())),
+        "parameters": [
+            *_path_parameters(operation.path),
+            *map(_header, operation.headers),
+            *map(_query, operation.query),
+        ],
+        "responses": dict(sorted({**responses, **answers}.items())),
     }
-    if operation.access in ("publish", "cache"):
+    if operation.access in _SCOPES:
         described["description"] = f"Takes a token with the scope {operation.access}, where the server has tokens."
     if operation.body:
         described["requestBody"] = {"required": operation.access != "kernels", "content": _content(operation.body)}
@@ -111,6 +127,10 @@ def _path_parameters(path: str) -> list[Json]:
     ]
 
 
+def _query(name: str) -> Json:
+    return {"name": name, "in": "query", "schema": interface.QUERY[name]}
+
+
 def _header(name: str) -> Json:
     return {"name": name, "in": "header", "schema": interface.REQUEST_HEADERS[name]}
 
@@ -120,6 +140,16 @@ def _answer(answer: Answer) -> Json:
     if answer.content:
         described["content"] = _content(answer.content)
     return described | _response_headers(*answer.headers)
+
+
+def _refusals() -> Json:
+    """All errors, once as they are everywhere and, for one group, in the envelope."""
+    plain = {str(status): _refusal(status, meaning) for status, meaning in interface.REFUSALS.items()}
+    content = _content({"application/json": {"$ref": "#/components/schemas/InstanceRefusal"}})
+    possible = {str(status) for one in interface.GROUPS[interface.ENVELOPED] for status in one.refusals}
+    possible |= {"401", *map(str, interface.ANYWHERE)}
+    enveloped = {f"{interface.ENVELOPED}-{status}": {**plain[status], "content": content} for status in possible}
+    return plain | enveloped
 
 
 def _refusal(status: int, meaning: str) -> Json:
@@ -140,5 +170,5 @@ def _content(content: Content) -> Json:
     return {kind: {"schema": schema} if schema else {} for kind, schema in content.items()}
 
 
-def _reference(status: int) -> Json:
+def _reference(status: int | str) -> Json:
     return {"$ref": f"#/components/responses/{status}"}

@@ -23,14 +23,24 @@ if TYPE_CHECKING:
 
 
 def add_operation_routes(
-    app: Bottle, config: Config, build: BuildState, metrics: Metrics, tokens: Tokens, *, restricted: bool
+    app: Bottle,
+    config: Config,
+    build: BuildState,
+    metrics: Metrics,
+    tokens: Tokens,
+    *,
+    restricted: bool,
+    instances: bool,
 ) -> None:
-    """Add /healthz, /readyz, /metrics and /openapi.json; `restricted`: the last two for this machine or a token."""
+    """Add /healthz, /readyz, /metrics and /openapi.json.
+
+    `restricted`: the last two are for this machine or a token. `instances`: there are notebook instances to describe.
+    """
     check = _check_access(tokens) if restricted else lambda: None
 
     @cache
     def api() -> bytes:
-        return json.dumps(description(config)).encode()
+        return json.dumps(description(config, instances=instances)).encode()
 
     @app.get(["/healthz", "/healthz/"])  # type: ignore[untyped-decorator]
     def healthz() -> HTTPResponse:

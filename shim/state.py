@@ -28,6 +28,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE kernels (id TEXT PRIMARY KEY, gateway TEXT NOT NULL, kernel TEXT NOT NULL,"
         " ended INTEGER NOT NULL, record TEXT NOT NULL) WITHOUT ROWID",
     ),
+    (
+        "CREATE TABLE environments (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE instances (id TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL,"
+        " record TEXT NOT NULL, UNIQUE (namespace, name)) WITHOUT ROWID",
+    ),
 )
 """What makes each version of the schema from the one before; steps are added and never changed."""
 

@@ -47,6 +47,8 @@ class Tokens:
         # Tokens that have no value leave the API closed, not open.
         self.open = not (auth.api_token or auth.token)
         """Whether no token is configured, so that everybody may do everything."""
+        self.key = sha256(b"".join([b"nbfolio", *sorted(digest for digest, _ in self._grants)])).digest()
+        """For signatures that hold as long as the tokens are these: the same on every server that has them."""
 
     def grant(self, header: str | None) -> Grant | None:
         """What an Authorization header as WSGI has it allows: `token X` or `Bearer X`; None for no token of ours."""

@@ -97,7 +97,7 @@ class Answer(NamedTuple):
         return self.body.decode()
 
     def json(self) -> Any:
-        assert self["content-type"] == "application/json"
+        assert (self["content-type"] or "").removesuffix("; charset=utf-8") == "application/json"
         return json.loads(self.body)
 
     @property
@@ -284,8 +284,8 @@ def running(surroundings: Path, *, source: str = "notebooks", build: bool = True
     folder = surroundings / source
     # One notebook to render, so that the renderer is started here and not inside the first test that needs it.
     write(folder, "first.ipynb", page_of("# First"))
-    # Only tests of kernels have some: their server takes a while to start.
-    settings = {"build__jobs": 1, "kernels__enabled": False, **overrides}
+    # Only tests of kernels have some: their server takes a while to start. The same goes for instances.
+    settings = {"build__jobs": 1, "kernels__enabled": False, "instances__backend": "off", **overrides}
     config = load_config(folder, None, {}, {name.replace("__", "."): value for name, value in settings.items()})
     metrics = Metrics()
     said: list[str] = []
@@ -304,6 +304,8 @@ def running(surroundings: Path, *, source: str = "notebooks", build: bool = True
                     parts.library.tidy()
                     parts_at_work.enter_context(builder)
                     assert builder.ready.wait(120), said
+                if not isinstance(parts.offer, str):
+                    parts_at_work.enter_context(parts.offer)
                 if parts.live:
                     parts_at_work.enter_context(parts.live)
                 yield Shim(surroundings, config, app, server, config.auth.api_token, live=parts.live)

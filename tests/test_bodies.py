@@ -9,14 +9,14 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from making import code, markdown, notebook, stream, write
+from sites import config_of
 
 from builder.bodies import Candidate
 from builder.build import Builder
 from builder.cache import Cache
 from builder.errors import OutputError
 from builder.workers import Pool
-from tests.making import code, markdown, notebook, stream, write
-from tests.sites import config_of
 
 
 class CountingCache(Cache):

@@ -11,12 +11,12 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from making import markdown, notebook, write
+from sites import config_of, statuses
 
 from builder import scanning
 from builder.build import LOOKS, Builder
 from builder.scanning import Scan, rescan, scan
-from tests.making import markdown, notebook, write
-from tests.sites import config_of, statuses
 
 
 class Meddled(Builder):

@@ -523,7 +523,7 @@ def test_printed_settings_are_toml_with_every_value_and_origin(tmp_path: Path) -
     tables = tomllib.loads(printed)
     assert set(tables) == set(SECTIONS)
     assert tables["site"]["title"] == 'a "b" \\ é'
-    assert tables["instances"]["environment"] == [{"name": "x", "dockerImage": "y"}]
+    assert tables["instances"]["environment"] == [{"name": "x", "dockerImage": "y", "description": ""}]
     assert (tables["server"]["port"], tables["build"]["jobs"]) == (4, 2)
     assert {f"{name}.{key}" for name, table in tables.items() for key in table} == set(all_names())
     lines = printed.splitlines()

@@ -84,7 +84,7 @@ def test_every_setting_is_explained(name: str) -> None:
 
 def settings_files() -> list[tuple[str, str]]:
     """All settings that the documentation shows, with their page."""
-    pages = ["configuration", "deploying", "embedding", "migrating", "publishing"]
+    pages = ["configuration", "deploying", "embedding", "instances", "migrating", "publishing"]
     sources = {page: guide(page) for page in pages} | {"README": (ROOT / "README.md").read_text(encoding="utf-8")}
     return [(page, text) for page, source in sources.items() for text in blocks(source, "toml")]
 
@@ -132,7 +132,11 @@ def test_every_route_is_in_the_guide(tmp_path: Path) -> None:
         rules = {route.rule for route in routes(parts_of(config, Finished(config), Metrics(), state)).routes}
     finally:
         state.close()
-    tables = section(guide("deploying"), "run-shim"), section(guide("live-cells"), "Programs")
+    tables = (
+        section(guide("deploying"), "run-shim"),
+        section(guide("live-cells"), "Programs"),
+        section(guide("instances"), "Programs"),
+    )
     documented = {span.split()[-1] for table in tables for row in rows(table) for span in spans(row[0])}
     assert {"/login", "/_api/notebooks", "/metrics"} <= rules
     assert {re.sub(r"<(\w+):[^>]*>", r"<\1>", rule).rstrip("/") for rule in rules} <= documented
@@ -208,7 +212,7 @@ def test_guide_names_every_command_and_variable_of_shim_admin() -> None:
     lines = blocks(text, "text")[0].splitlines()
     assert {line.split()[1] for line in lines} == set(shim_admin.commands)
     variables = {span for row in rows(text) for span in spans(row[0]) if span.isupper()}
-    assert variables == set(re.findall(r"NBFOLIO_[A-Z]+", (ROOT / "shim/admin.py").read_text(encoding="utf-8")))
+    assert variables == set(re.findall(r"NBFOLIO_[A-Z]+", (ROOT / "shim/admin_options.py").read_text(encoding="utf-8")))
 
 
 # What people type

@@ -99,7 +99,7 @@ def interface(late: Late, *, logins: bool) -> Any:
 
 def described(**settings: Any) -> dict[str, Any]:
     """The description of a site; it does not depend on what is in the folder."""
-    return description(site_config(Path(__file__).parent, **settings))
+    return description(site_config(Path(__file__).parent, **settings), instances=True)
 
 
 open_site = interface(OPEN, logins=False)
@@ -120,7 +120,7 @@ def test_the_description_is_valid_openapi(logins: bool) -> None:
 
 def test_everything_that_is_defined_is_used_and_the_other_way_round() -> None:
     document = described(logins=True)
-    used = set(re.findall(r'"#/components/(\w+)/(\w+)"', json.dumps(document)))
+    used = set(re.findall(r'"#/components/(\w+)/([\w-]+)"', json.dumps(document)))
     schemes = {
         name for path in document["paths"].values() for one in path.values() for way in one["security"] for name in way
     }
@@ -155,7 +155,7 @@ def test_logins_and_tokens_are_described_where_there_are_any() -> None:
         ({"auth__user": [ADA]}, {"session"}),
         ({"auth__user_header": "X-Forwarded-User"}, set()),
     ):
-        document = description(config_of(Path(__file__).parent, **settings_))
+        document = description(config_of(Path(__file__).parent, **settings_), instances=True)
         assert set(document["components"]["securitySchemes"]) == ways
         has_logins = "auth__user" in settings_ or "auth__user_header" in settings_
         assert ("/login" in document["paths"]) == has_logins

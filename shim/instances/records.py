@@ -1,0 +1,98 @@
+"""What is known of instances and environments, and the one form in which it is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """The packages of an environment; None where nothing was said."""
+
+    name: str | None = None
+    channels: tuple[str, ...] = ()
+    conda: tuple[str, ...] = ()
+    pip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What an instance runs."""
+
+    name: str
+    docker_image: str | None = None
+    kernel_spec: KernelSpec | None = None
+    description: str | None = None
+    image: str | None = None
+    """Kept for clients and not used: instances run `docker_image`."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment under the id that the server gave it."""
+
+    id: str
+    """`environment_<milliseconds>_<number>`."""
+    spec: EnvironmentSpec
+
+
+@dataclass(frozen=True)
+class NotebookSpec:
+    """What was asked for, checked; see `shim.instances.specs`."""
+
+    name: str
+    """In lower case, a DNS label."""
+    namespace: str
+    owner: str
+    environment: EnvironmentSpec
+    """As it was when the instance was created; later changes do not reach it."""
+    resources: str
+    """As it was written; `shim.instances.resources` reads it."""
+    env_vars: Mapping[str, str] | None = None
+    labels: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance, as it was created; what becomes of it is asked of its backend."""
+
+    id: str
+    """`notebook_<milliseconds>_<number>`."""
+    place: str
+    """What it is called where it runs, a DNS label of at most 52 characters; never made anew from other fields."""
+    spec: NotebookSpec
+    created: float
+    """Seconds since 1970, whole."""
+    uid: str = ""
+    """What its backend knows it by; "" until that has created it."""
+    stopped: str | None = None
+    """Why it shall not run, a sentence; None: it shall."""
+
+
+def to_text(record: Instance | Environment) -> str:
+    """A record as one line of JSON."""
+    return json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
+
+
+def instance_of(text: str) -> Instance:
+    """The instance that `to_text` wrote. Raises ValueError, TypeError or KeyError for anything else."""
+    fields: dict[str, Any] = json.loads(text)
+    spec = fields.pop("spec")
+    environment = _environment_spec(spec.pop("environment"))
+    return Instance(spec=NotebookSpec(environment=environment, **spec), **fields)
+
+
+def environment_of(text: str) -> Environment:
+    """The environment that `to_text` wrote. Raises ValueError, TypeError or KeyError for anything else."""
+    fields: dict[str, Any] = json.loads(text)
+    return Environment(fields["id"], _environment_spec(fields["spec"]))
+
+
+def _environment_spec(fields: dict[str, Any]) -> EnvironmentSpec:
+    kernel = fields.pop("kernel_spec")
+    if kernel is not None:
+        kernel = KernelSpec(kernel["name"], tuple(kernel["channels"]), tuple(kernel["conda"]), tuple(kernel["pip"]))
+    return EnvironmentSpec(kernel_spec=kernel, **fields)
