@@ -1,43 +1,28 @@
-"""The HTTP side of shim-admin: what it asks of a running server; it knows no command line."""
+"""What shim-admin asks of a running server about dashboards; it knows no command line."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import IO
+from urllib.parse import quote
 
 import msgspec
-import requests
 from requests_toolbelt.multipart.encoder import (  # type: ignore[import-untyped]
     MultipartEncoder,
     MultipartEncoderMonitor,
 )
-from urllib3.exceptions import HTTPError
 
-from builder import __version__
-from builder.errors import NbfolioError
 from builder.paths import safe_relative, shown
-from shim.admin_messages import Answer, Asked, Token, failure, refusal
-from shim.startup import is_loopback
+from shim.admin_http import MAX_LIST, AdminError, AdminServer, expect
+from shim.admin_messages import Token, refusal
 
-T = TypeVar("T")
-CONNECT_SECONDS = 10
-ANSWER_SECONDS = 600
-"""A server builds the page before it answers."""
-MAX_ANSWER = 1 << 20
-MAX_LIST = 32 << 20
-"""Bytes of a list: 10,000 dashboards with long names."""
 TYPES = {".ipynb": "application/x-ipynb+json", ".zip": "application/zip"}
 
 Progress = Callable[[int, int], None]
 """Called while a file is sent, with the bytes that are gone and their whole number."""
-
-
-class AdminError(NbfolioError):
-    """Raised when the server, or the way to it, did not let something be done."""
 
 
 class ExistsError(AdminError):
@@ -67,18 +52,11 @@ class _Uploaded(msgspec.Struct):
     link: str = ""
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Nowhere: a token goes to nobody else, and requests must not read all of an answer to look further."""
-        return None
-
-
 class AdminClient:
     """A running server at `address` (with its prefix, without a final slash), spoken to with a token."""
 
     def __init__(self, address: str, token: Token | None) -> None:
-        self._address = address
-        self._token = token
+        self._server = AdminServer(address, token)
 
     def upload(self, file: Path, path: str, *, overwrite: bool, progress: Progress) -> str:
         """Publish a .ipynb or .zip file as the dashboard `path`, and give its link.
@@ -88,100 +66,43 @@ class AdminClient:
         suffix = file.suffix.lower()
         if suffix not in TYPES:
             raise AdminError(f"{shown(str(file))} is neither a notebook (.ipynb) nor a bundle (.zip).")
-        place = self._url("notebooks", path)
+        place = _path("notebooks", path)
         with _opened(file) as content:
             # The server goes by the ending; the local name is nobody's business.
             name = path.rpartition("/")[2].removesuffix(".ipynb") + suffix
             encoder = MultipartEncoder({"file": (name, content, TYPES[suffix])})
             body = MultipartEncoderMonitor(encoder, lambda monitor: progress(monitor.bytes_read, monitor.len))
             headers = {"Content-Type": body.content_type} | ({} if overwrite else {"If-None-Match": "*"})
-            asked, answer = self._ask("POST", place, headers=headers, data=body)
+            asked, answer = self._server.ask("POST", place, headers=headers, data=body)
         if answer.status == 412 and not overwrite:
             raise ExistsError(f"{shown(path)} exists already; --overwrite replaces it.")
-        uploaded = _expect(answer, asked, 201, _Uploaded)
-        return uploaded.link or f"{self._address}/dashboards/{_quoted(path.removesuffix('.ipynb'))}"
+        uploaded = expect(answer, asked, 201, _Uploaded)
+        return uploaded.link or f"{self._server.address}/dashboards/{_quoted(path.removesuffix('.ipynb'))}"
 
     def delete(self, path: str) -> None:
         """Remove a dashboard. Raises AdminError, UnsafePathError."""
-        asked, answer = self._ask("DELETE", self._url("notebooks", path))
+        asked, answer = self._server.ask("DELETE", _path("notebooks", path))
         if answer.status != 204:
             raise AdminError(refusal(answer, asked))
 
     def clear_cache(self, path: str | None) -> None:
         """Let the server read one dashboard anew, or all of them. Raises AdminError, UnsafePathError."""
-        asked, answer = self._ask("DELETE", self._url("cache", path))
+        asked, answer = self._server.ask("DELETE", _path("cache", path))
         if answer.status != 200 or answer.body.strip() != b"OK":
             raise AdminError(refusal(answer, asked))
 
     def dashboards(self) -> Listing:
         """What there is. Raises AdminError."""
-        asked, answer = self._ask("GET", self._url("notebooks", None), limit=MAX_LIST)
-        return _expect(answer, asked, 200, Listing)
+        asked, answer = self._server.ask("GET", _path("notebooks", None), limit=MAX_LIST)
+        return expect(answer, asked, 200, Listing)
 
-    def _url(self, kind: str, path: str | None) -> str:
-        return f"{self._address}/_api/{kind}" + ("" if path is None else f"/{_quoted(path)}")
 
-    def _ask(
-        self,
-        method: str,
-        url: str,
-        *,
-        limit: int = MAX_ANSWER,
-        headers: dict[str, str] | None = None,
-        data: Any = None,
-    ) -> tuple[Asked, Answer]:
-        host = urlsplit(self._address).hostname or ""
-        common = {
-            "User-Agent": f"shim-admin/{__version__}",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-        }
-        try:
-            with (
-                _Session() as session,
-                session.request(
-                    method,
-                    url,
-                    headers=common | (headers or {}),
-                    data=data,
-                    auth=self._authorize,
-                    # Nobody's proxy has to do with a server on this machine.
-                    proxies={"no_proxy": host} if is_loopback(host) else None,
-                    timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
-                    stream=True,
-                ) as response,
-            ):
-                answer = Answer(response.status_code, response.headers, _read(response, limit))
-        except (OSError, ValueError, HTTPError) as error:
-            raise AdminError(failure(error, self._address)) from None
-        return Asked(method, self._address, url, self._token), answer
-
-    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Set our token, or nothing; without this function requests would send a password out of ~/.netrc."""
-        if self._token:
-            request.headers["Authorization"] = f"token {self._token.value}".encode()
-        return request
+def _path(kind: str, path: str | None) -> str:
+    return f"/_api/{kind}" + ("" if path is None else f"/{_quoted(path)}")
 
 
 def _quoted(path: str) -> str:
     return "/".join(quote(segment, safe="") for segment in safe_relative(path).split("/"))
-
-
-def _read(response: requests.Response, limit: int) -> bytes:
-    body = b""
-    for block in response.iter_content(1 << 16):
-        body += block
-        if len(body) > limit:
-            raise AdminError(f"The answer is longer than {limit >> 20} MB: no nbfolio server gives such a one.")
-    return body
-
-
-def _expect(answer: Answer, asked: Asked, status: int, kind: type[T]) -> T:
-    """The content of an answer that has to have this status and kind."""
-    if answer.status == status:
-        with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
-            return msgspec.json.decode(answer.body, type=kind)
-    raise AdminError(refusal(answer, asked))
 
 
 class _Content:

@@ -64,8 +64,11 @@ def shown(text: str) -> str:
     return escaped(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
-def refusal(answer: Answer, asked: Asked) -> str:
-    """Why a request was not done, and what helps; any status that was not expected, and a success of a wrong form."""
+def refusal(answer: Answer, asked: Asked, hints: Mapping[int, str] | None = None) -> str:
+    """Why a request was not done, and what helps; any status that was not expected, and a success of a wrong form.
+
+    `hints` say by status what helps, where it is not about dashboards.
+    """
     if 300 <= answer.status < 400:
         return _redirected(answer, asked)
     said = answer.message
@@ -75,17 +78,22 @@ def refusal(answer: Answer, asked: Asked) -> str:
         return _unauthorized(said, asked.token)
     if answer.status == 403:
         return f"{said} The token came from {asked.token.origin}." if asked.token else said
-    address = f"Is {asked.address} the whole address of the server, with its prefix?"
-    hint = {
-        404: "shim-admin list names what there is." if asked.method == "DELETE" else address,
-        413: "The limit is server.max_upload_mb of the server.",
-        415: "The server takes .ipynb and .zip files.",
-    }.get(answer.status, "")
+    hint = (_hints(asked) if hints is None else hints).get(answer.status, "")
     if answer.status in (429, 503):
         hint = _retry(answer)
     elif answer.status >= 500:
         hint = f"The log of the server says more{_request_id(answer)}."
     return f"{said} {hint}".strip()
+
+
+def _hints(asked: Asked) -> dict[int, str]:
+    """What helps with dashboards."""
+    address = f"Is {asked.address} the whole address of the server, with its prefix?"
+    return {
+        404: "shim-admin list names what there is." if asked.method == "DELETE" else address,
+        413: "The limit is server.max_upload_mb of the server.",
+        415: "The server takes .ipynb and .zip files.",
+    }
 
 
 def _unauthorized(said: str, token: Token | None) -> str:
@@ -116,7 +124,8 @@ def _foreign(answer: Answer, asked: Asked) -> str:
     """Refusals in somebody else's words: mostly those of a proxy."""
     host = urlsplit(asked.address).netloc
     if answer.status == 401:
-        return f"Something before the server at {host} wants a login of its own (401): it must let /_api through."
+        first = asked.url.removeprefix(asked.address).split("/")[1]
+        return f"Something before the server at {host} wants a login of its own (401): it must let /{first} through."
     if answer.status == 403:
         return f"Something before the server at {host} does not let this request through (403)."
     if answer.status == 413:

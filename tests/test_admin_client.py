@@ -23,7 +23,7 @@ from msgspec.structs import asdict
 
 from builder.errors import UnsafePathError
 from builder.paths import safe_relative
-from shim import admin_client
+from shim import admin_client, admin_http
 from shim.admin_client import AdminClient, AdminError, ExistsError
 from shim.admin_messages import Answer, Asked, Token, failure, refusal
 
@@ -523,7 +523,7 @@ def test_what_answers_in_another_language_is_said(speech: bytes, said: str) -> N
 def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
-    monkeypatch.setattr(admin_client, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(admin_http, "ANSWER_SECONDS", 0.1)
     done = Event()
 
     def speak(connection: socket.socket) -> None:
@@ -539,7 +539,7 @@ def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
 def test_a_server_that_takes_no_more_of_a_file_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(admin_client, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(admin_http, "CONNECT_SECONDS", 0.2)
     with open(tmp_path / "a.zip", "wb") as stream:
         stream.truncate(64 << 20)
     done = Event()
