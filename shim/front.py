@@ -232,8 +232,10 @@ class Front:
             raise NotPublishedError from None
 
     def _check_login(self, environ: WSGIEnvironment, logins: Logins) -> None:
-        if user := logins.user_of(environ, environ["nbfolio.client"]):
+        client = environ["nbfolio.client"]
+        if user := logins.user_of(environ, client):
             environ["nbfolio.user"], environ["nbfolio.owner"] = user, f"user:{user}"
+            environ["nbfolio.holds"] = logins.holds(user, environ, client)
             return
         if environ["nbfolio.kind"] == "kernels" and self._live and (owner := self._live.owner(environ)):
             environ["nbfolio.user"] = environ["nbfolio.owner"] = owner

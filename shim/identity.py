@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,15 +22,15 @@ HOUR = 3600
 class Provider(Protocol):
     """One way to know who sends a request."""
 
-    def user_of(self, environ: Mapping[str, Any], client: Client) -> str | None:
-        """The name of the user, None when this provider knows none."""
+    def user_of(self, environ: Mapping[str, Any], client: Client, *, visit: bool = True) -> str | None:
+        """The name of the user, None when this provider knows none; asking may count as a visit of the user."""
         ...
 
 
 class ProxyHeader:
     """The user whom a trusted proxy names; `Proxies` decides whom to trust."""
 
-    def user_of(self, environ: Mapping[str, Any], client: Client) -> str | None:
+    def user_of(self, environ: Mapping[str, Any], client: Client, *, visit: bool = True) -> str | None:
         """The name that the proxy gave."""
         return client.user or None
 
@@ -43,10 +43,10 @@ class SessionCookie:
     accounts: Accounts
     cookies: Cookies
 
-    def user_of(self, environ: Mapping[str, Any], client: Client) -> str | None:
+    def user_of(self, environ: Mapping[str, Any], client: Client, *, visit: bool = True) -> str | None:
         """The user of the first session that holds; one of an earlier password, or of nobody any more, is ended."""
         for session_id in self.cookies.session_ids(environ, client):
-            if session := self.sessions.user_of(session_id):
+            if session := self.sessions.user_of(session_id, visit=visit):
                 if session.fingerprint == self.accounts.fingerprint(session.user):
                     return session.user
                 self.sessions.end(session_id)
@@ -81,6 +81,12 @@ class Logins:
         by_session: tuple[Provider, ...] = (SessionCookie(sessions, accounts, cookies),) if auth.user else ()
         return cls(accounts, sessions, Throttle(), cookies, by_proxy + by_session)
 
-    def user_of(self, environ: Mapping[str, Any], client: Client) -> str | None:
-        """Who sent a request, None for a stranger."""
-        return next((user for one in self.providers if (user := one.user_of(environ, client))), None)
+    def user_of(self, environ: Mapping[str, Any], client: Client, *, visit: bool = True) -> str | None:
+        """Who sent a request, None for a stranger; asking may count as a visit of the user."""
+        return next((user for one in self.providers if (user := one.user_of(environ, client, visit=visit))), None)
+
+    def holds(self, user: str, environ: Mapping[str, Any], client: Client) -> Callable[[bool], bool]:
+        """What tells later whether a request would still be the user's, and is told whether that counts as a visit."""
+        # The rest of the request need not be kept for that.
+        cookie = {"HTTP_COOKIE": environ.get("HTTP_COOKIE", "")}
+        return lambda visit: self.user_of(cookie, client, visit=visit) == user

@@ -52,8 +52,8 @@ class Sessions:
             )
         return session_id
 
-    def user_of(self, session_id: str) -> Session | None:
-        """The session of an id, None when there is none or it has expired; asking counts as a visit."""
+    def user_of(self, session_id: str, *, visit: bool = True) -> Session | None:
+        """The session of an id, None when there is none or it has expired; asking may count as a visit."""
         if not 0 < len(session_id) <= LONGEST_ID:
             return None
         key, now = _key(session_id), self._now()
@@ -64,7 +64,7 @@ class Sessions:
         if now >= seen + self._idle or now >= began + self._longest:
             self.end(session_id)
             return None
-        if abs(now - seen) >= SEEN_SECONDS:
+        if visit and abs(now - seen) >= SEEN_SECONDS:
             # A full disk must not keep readers out.
             with suppress(StateError):
                 self._state.write("UPDATE sessions SET seen = ? WHERE id = ?", (now, key))

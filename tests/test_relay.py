@@ -82,6 +82,7 @@ class Site:
     upstream: Callable[[str], Upstream]
     port: int = 0
     new_filter: Callable[[bool], Any] = Passing
+    holds: Callable[[bool], bool] | None = None
     send_buffer: int = 0
     """What the system keeps for a client that does not read, instead of some megabytes."""
     events: list[str] = field(default_factory=list)
@@ -121,6 +122,7 @@ class Site:
             closed=lambda: self.note("closed"),
             state=lambda state: self.note(f"state {state}"),
             label=f"kernel {kernel}",
+            holds=self.holds,
         )
 
     def note(self, event: str) -> None:
@@ -1403,6 +1405,26 @@ def test_an_end_that_may_not_send_is_not_thought_dead(gateway: Gateway) -> None:
             assert client.receive() == block
         socket.send("end")
         assert client.receive() == "end"
+
+
+# Logins that end
+
+
+def test_a_login_that_takes_long_to_check_holds_nothing_up(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "SILENT_BEATS", 1_000)
+    go = threading.Event()
+    with running(gateway, idle_ping=0.05) as site:
+        site.holds = lambda has_spoken: go.wait(2 * SECONDS)
+        with site.pair() as (client, socket):
+            for _ in range(5):
+                event = client.event()
+                assert isinstance(event, Ping)
+                client.send_event(event.response())
+            client.send("x")
+            gateway.wait(lambda: socket.messages == ["x"])
+            site.relay.stop(timeout=0.1)
+            assert site.relay.count() == 0
+        go.set()
 
 
 # Many, and for long

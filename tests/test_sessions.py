@@ -113,6 +113,15 @@ def test_visits_are_written_at_most_once_a_minute(site: Site) -> None:
     assert site.state.read(changes) == [(before[0][0] + 1,)]
 
 
+def test_asking_need_not_be_a_visit(site: Site) -> None:
+    session_id = site.sessions.start("ada", "")
+    site.clock.time += IDLE - 1
+    assert site.sessions.user_of(session_id, visit=False)
+    site.clock.time += 1
+    assert site.sessions.user_of(session_id, visit=False) is None
+    assert site.rows() == 0
+
+
 def test_a_visit_that_cannot_be_noted_is_a_visit_all_the_same(site: Site) -> None:
     session_id = site.sessions.start("ada", "")
     site.state.write("PRAGMA query_only = 1")

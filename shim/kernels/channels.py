@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -26,6 +26,8 @@ class Handshake:
     protocols: tuple[str, ...]
     session: str
     """What it calls itself; of two with the same name the gateway closes the first. "" for a name of our own."""
+    holds: Callable[[bool], bool] | None = None
+    """As in `Opening`."""
 
 
 class CountingFilter(Filter):
@@ -80,6 +82,7 @@ def opening(life: Life, record: Record, handshake: Handshake) -> Opening:
         closed=closed,
         state=lambda state: life.table.heard(record.id, state),
         label=f"a kernel of {shown_page(record.program.path)}",
+        holds=handshake.holds,
     )
 
 

@@ -17,5 +17,7 @@ class Code(IntEnum):
     LOST = 1011
     RESTART = 1012
     TOO_SLOW = 1013
+    LOGGED_OUT = 4401
+    """The login of the client has ended, and it is no use to try again without another one."""
     GONE = 4404
     """The kernel has ended, and it is no use to try again."""

@@ -72,12 +72,15 @@ class Connection:
         "_state",
         "_surroundings",
         "_task",
+        "has_spoken",
         "opening",
     )
 
     def __init__(self, opening: Opening, connection: socket.socket, surroundings: Surroundings) -> None:
         """Begin to connect."""
         self.opening = opening
+        self.has_spoken = False
+        """Whether the client sent a message since this was last set to False; signs of life are none."""
         self._surroundings = surroundings
         self._loop = asyncio.get_running_loop()
         self._state = State.OPENING
@@ -135,6 +138,8 @@ class Connection:
 
     def received(self, side: Side, payload: Payload) -> None:
         """Pass a message on."""
+        if side is self._client:
+            self.has_spoken = True
         if self._exchange:
             self._exchange.received(side, payload)
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.errors import NbfolioError
@@ -53,7 +54,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Opening:
-    """Everything to know about one client; the functions run on the relay's thread and must not block."""
+    """Everything to know about one client; all functions but `holds` run on the relay's thread and must not block."""
 
     kernel: str
     """Groups connections."""
@@ -71,13 +72,16 @@ class Opening:
     """Called with each execution state of the kernel, and with "" when the client said something to it."""
     label: str = ""
     """What the log calls it."""
+    holds: Callable[[bool], bool] | None = None
+    """Whether the client is still logged in, called now and then with whether it sent something since the last time;
+    None for one that cannot be logged out."""
 
 
 class Relay:
     """Takes connections over from `start` to `stop`."""
 
     def __init__(self, *, most: int, idle_ping: float = 30.0) -> None:
-        """`most` connections at a time; each is asked for a sign of life every `idle_ping` seconds."""
+        """`most` connections at a time; signs of life are asked for, and logins checked, every `idle_ping` seconds."""
         self._most = most
         self._idle_ping = idle_ping
         self._lock = threading.Lock()
@@ -157,7 +161,9 @@ class Relay:
             with self._lock:
                 self._loop = loop
             ready.set()
+            checking = loop.create_task(self._check_logins())
             await self._relay()
+            checking.cancel()
         finally:
             with self._lock:
                 self._loop = None
@@ -173,6 +179,31 @@ class Relay:
         self._each(Connection.abort)
         await self._wait(ABORT_SECONDS)
         self._each(Connection.finish)
+
+    async def _check_logins(self) -> None:
+        """Close the connections of clients who are not logged in any more, for as long as there is a relay."""
+        while True:
+            await asyncio.sleep(self._idle_ping)
+            # The records may be in use elsewhere for seconds.
+            aside = Threads(1, "relay-logins")
+            try:
+                for connection in list(self._connections):
+                    await self._check_login(connection, aside)
+            finally:
+                aside.end()
+
+    async def _check_login(self, connection: Connection, aside: Threads) -> None:
+        holds, has_spoken = connection.opening.holds, connection.has_spoken
+        if holds is None:
+            return
+        connection.has_spoken = False
+        try:
+            if not await aside.run(partial(holds, has_spoken)):
+                connection.end(Code.LOGGED_OUT, "You are logged out.")
+        except Exception:
+            logger.exception("%s: the login could not be checked", connection.opening.label)
+            # The client comes back, and is let in or not.
+            connection.abort()
 
     def _each(self, step: Callable[[Connection], None]) -> None:
         """Do something with all connections; one that fails takes no other with it."""

@@ -131,7 +131,8 @@ def _add_use(app: Bottle, live: Live, api: _Api) -> None:
         upgrade: Upgrade | None = request.environ.get("nbfolio.upgrade")
         if upgrade is None:
             raise HttpError(426, PLAIN)
-        handshake = Handshake(upgrade.key, upgrade.protocols, api.socket_session())
+        holds = request.environ.get("nbfolio.holds")
+        handshake = Handshake(upgrade.key, upgrade.protocols, api.socket_session(), holds)
         with _answered():
             upgrade.accept(live.kernels.opening(caller, kernel, handshake))
         return HTTPResponse(status=101)

@@ -262,6 +262,17 @@ test("a kernel that ended says so; Restart starts another one and runs all cells
   expect([words(), outputs()[0]]).toEqual(["Live", "out 1"]);
 });
 
+test("a reader who is logged out reads that and can reload, for the kernel is out of reach", async () => {
+  const socket = await started();
+  await finish(socket);
+  socket.lose(4401);
+  await settled();
+  expect([words(), buttons()]).toEqual(["You are logged out", ["Reload"]]);
+  expect(outputs()[0]).toBe("out 1");
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect([sockets.length, api.exists.mock.calls.length]).toEqual([1, 0]);
+});
+
 test("Restart of a kernel that lives makes that one new", async () => {
   const socket = await started();
   await finish(socket);

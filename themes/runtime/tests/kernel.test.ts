@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { ApiError } from "../src/live/api";
 import type { ExecuteReply, Kernel } from "../src/live/kernel";
 import type { Message } from "../src/live/protocol";
 import { type FakeApi, FakeSocket, fakeApi, lastSocket, newKernel, settled, sockets } from "./fakes";
@@ -296,6 +297,12 @@ test.each([
     socket.lose();
     await vi.advanceTimersByTimeAsync(1000);
   }],
+  ["the login of the reader has ended", async (socket: FakeSocket) => socket.lose(4401)],
+  ["the login has ended while the connection was lost", async (socket: FakeSocket) => {
+    api.exists.mockRejectedValue(new ApiError(401, "Log in to read this site."));
+    socket.lose();
+    await vi.advanceTimersByTimeAsync(1000);
+  }],
   ["it says so", async (socket: FakeSocket) => socket.say("status", { execution_state: "dead" })],
   ["it has crashed", async (socket: FakeSocket) => socket.say("status", { execution_state: "restarting" })],
   ["the reader ends it", async () => kernel.close()],
@@ -307,7 +314,8 @@ test.each([
   await die(socket);
   await settled();
   expect(kernel.status).toBe("dead");
-  expect(kernel.reason).toBe(how === "it has crashed" ? "The kernel has stopped unexpectedly" : "The kernel has ended");
+  const reason = how.startsWith("the login") ? "You are logged out" : how === "it has crashed" ? "The kernel has stopped unexpectedly" : "The kernel has ended";
+  expect(kernel.reason).toBe(reason);
   expect(run.reply).toEqual({ status: "lost" });
   expect(reset).toHaveBeenCalledOnce();
   const later = executing(1);

@@ -1,16 +1,19 @@
 /** A WebSocket that comes back: reopened with growing pauses until it is told, or finds out, that there is no use. */
+import { ApiError } from "./api";
 import { SUBPROTOCOL } from "./protocol";
 
-/** Who uses a connection: gets each frame, and hears when it opened, was lost (a new attempt is planned), or is over. */
+/** Who uses a connection: gets each frame, and hears when it opened, was lost (a new attempt is planned), or is over, perhaps for the reader alone. */
 export interface Listener {
   opened(): void;
   received(frame: ArrayBuffer): void;
   lost(): void;
-  over(): void;
+  over(loggedOut: boolean): void;
 }
 
 /** The kernel was deleted or has ended: the shim's close code that says so. */
 const ENDED = 4404;
+/** The login of the reader has ended: another one of its close codes. */
+const LOGGED_OUT = 4401;
 const LONGEST_PAUSE_SECONDS = 15;
 const MOST_TRIES = 40;
 const HANDSHAKE_MS = 90_000;
@@ -49,7 +52,7 @@ export class Connection {
       clearTimeout(late);
       if (!current()) return;
       this.socket = null;
-      if (code === ENDED) this.end();
+      if (code === ENDED || code === LOGGED_OUT) this.end(code === LOGGED_OUT);
       else this.plan();
     };
   }
@@ -86,9 +89,9 @@ export class Connection {
     this.drop();
   }
 
-  private end(): void {
+  private end(loggedOut: boolean): void {
     this.close();
-    this.listener.over();
+    this.listener.over(loggedOut);
   }
 
   private plan(): void {
@@ -106,10 +109,14 @@ export class Connection {
     this.retryAt = 0;
     this.asking = true;
     this.listener.lost();
-    const found = await this.exists().catch(() => null);
+    let loggedOut = false;
+    const found = await this.exists().catch((error: unknown) => {
+      loggedOut = error instanceof ApiError && error.status === 401;
+      return null;
+    });
     this.asking = false;
     if (this.closed || this.socket) return;
-    if (found === false) this.end();
+    if (found === false || loggedOut) this.end(loggedOut);
     else if (found) this.open();
     else this.plan();
   }

@@ -52,6 +52,7 @@ const MOST_UNSENT = 500;
 const LOST: ExecuteReply = { status: "lost" };
 const CRASHED = "The kernel has stopped unexpectedly";
 const GONE = "The kernel has ended";
+export const LOGGED_OUT = "You are logged out";
 
 /**
  * A kernel that was started. Events: `status` when `status` or `retryAt` changed; `reset` when the kernel lost its memory
@@ -75,7 +76,7 @@ export class Kernel extends EventTarget {
       opened: () => void this.meet(),
       received: (frame) => this.queue(frame),
       lost: () => this.become("reconnecting"),
-      over: () => this.die(GONE),
+      over: (loggedOut) => this.die(loggedOut ? LOGGED_OUT : GONE),
     });
     this.connection.open();
   }

@@ -3,7 +3,7 @@ import { type Api, ApiError, type PageAddress } from "./api";
 import { type Action, Bar, type View } from "./bar";
 import type { Cell } from "./cell";
 import type { ExecuteReply } from "./kernel";
-import { Kernel } from "./kernel";
+import { Kernel, LOGGED_OUT } from "./kernel";
 
 /** A cell that is to run; those of one batch do not run when one before them failed. */
 interface Job {
@@ -236,7 +236,7 @@ export class LivePage {
     switch (kernel.status) {
       case "connecting": return { mood: "working", words: "Starting a kernel", actions: ["stop"] };
       case "restarting": return { mood: "working", words: "Restarting the kernel", actions: ["stop"] };
-      case "dead": return { mood: "trouble", words: kernel.reason, actions: ["restart", "stop"] };
+      case "dead": return { mood: "trouble", words: kernel.reason, actions: kernel.reason === LOGGED_OUT ? ["reload"] : ["restart", "stop"] };
       case "reconnecting": return lostView(kernel.retryAt);
     }
     if (this.asking) return { mood: "waiting", words: "A cell asks for your input", actions: ["interrupt", "restart", "stop"] };
