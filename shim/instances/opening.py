@@ -9,7 +9,7 @@ from bottle import Bottle, HTTPResponse, request  # type: ignore[import-untyped]
 
 from shim.answers import BEARER, HttpError
 from shim.headers import wants_html
-from shim.instances.asking import RETRY, Asking, answered, read_body
+from shim.instances.asking import RETRY, Asking, answered, log_as, read_body
 from shim.instances.errors import UnknownError
 from shim.instances.instances import Actor
 from shim.instances.opening_pages import Pages, Tickets, View, lab_url, page_url, view_of
@@ -26,7 +26,9 @@ LONGEST_FORM = 16 << 10
 NOT_FOUND = "There is no notebook instance of that name."
 UNNAMED = "That is no token of this server, or one that may not open this instance."
 UNSENT: Headers = [("Referrer-Policy", "no-referrer")]
-"""Where an address has a token or a ticket in it."""
+"""Where an address has a token in it."""
+UNSHARED: Headers = [("Referrer-Policy", "same-origin")]
+"""Of pages whose address has a ticket in it: with less than this, browsers would not say whose form they send."""
 
 
 def add_opening_routes(app: Bottle, config: Config, instances: Instances, tokens: Tokens) -> None:
@@ -98,7 +100,10 @@ class _Opening:
             instance = self._instances.named(Actor("", admin=True), namespace, name)
         except UnknownError:
             return None
-        return instance if self._tickets.admits(ticket, instance) else None
+        if not self._tickets.admits(ticket, instance):
+            return None
+        log_as(instance.spec.owner)
+        return instance
 
     def _by_token(self, namespace: str, name: str, token: str) -> Instance | None:
         """The instance, if the token of a form may open it."""
@@ -106,6 +111,7 @@ class _Opening:
         grant = self._tokens.grant(f"token {token}".encode().decode("latin-1"))
         if grant is None or not grant.may("instances"):
             return None
+        log_as(grant.name)
         try:
             return self._instances.named(Actor(grant.owner, admin="admin" in grant.scopes), namespace, name)
         except UnknownError:
@@ -127,7 +133,7 @@ class _Opening:
 
     def _page(self, view: View, status: int = 200, headers: Headers | None = None) -> HTTPResponse:
         kind = ("Content-Type", "text/html; charset=utf-8")
-        return HTTPResponse(self._pages.render(view), status, [kind, *UNSENT, *(headers or [])])
+        return HTTPResponse(self._pages.render(view), status, [kind, *UNSHARED, *(headers or [])])
 
 
 def _not_now(observed: Observed) -> HttpError:

@@ -51,6 +51,7 @@ class LocalBackend:
         self._claim = Claim(config.state_dir)
         self._all: dict[str, Supervised] = {}
         self._open = False
+        self._said_limits = False
         self._watch = Watch(self._look)
 
     @staticmethod
@@ -65,8 +66,9 @@ class LocalBackend:
 
         While another process watches over the instances of the same folder there are none here; that is tried again.
         """
-        self._say(what_is_limited())
         self._watch.guarded(self._begin)
+        if self._all:
+            self._say_limits()
         if not self._claim.held:
             self._say("Another server looks after the notebook instances of this folder; this one waits for its end.")
         self._watch.start()
@@ -108,6 +110,7 @@ class LocalBackend:
             raise _unusable("made", error) from error
         one.run()
         self._all[instance.id] = one
+        self._say_limits()
         self._watch.hurry()
         return instance
 
@@ -161,6 +164,12 @@ class LocalBackend:
         return self.door(instance)
 
     # What was left
+
+    def _say_limits(self) -> None:
+        """Say once what is limited: whoever has no instances need not know."""
+        if not self._said_limits:
+            self._said_limits = True
+            self._say(what_is_limited())
 
     def _begin(self) -> None:
         """Load what was recorded, unless another process is at it."""

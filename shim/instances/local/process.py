@@ -13,11 +13,12 @@ import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 from builder.environment import kernel_environment
 from builder.paths import escaped
+from shim.instances.asked import fetch
 from shim.instances.local.adoption import Identity, identity_of, is_alive, is_ours
 from shim.instances.local.folders import Facts, Folder, write_private
 from shim.instances.local.launcher import Orders
@@ -26,14 +27,19 @@ from shim.kernels.processes import MARK
 if TYPE_CHECKING:
     from shim.instances.local.limits import Limits
 
+NEWS = "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+"""What the owner of an instance chose about notifications, below its settings."""
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 1.0
+LONGEST_STATUS = 64 << 10
 KERNEL_SECONDS = 2.0
 """How long kernels may take to end properly when their server ends."""
 LONGEST_LINE = 300
 MOST_LOG = 1 << 20
 """Bytes of the log of a server; when it is longer it begins anew."""
 
+_FOLDERS = re.compile(r"(?<![\w./:])/[^\s'\":;,()\[\]<>]*/")
+"""An absolute path, but for its last name."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = ("NBFOLIO_", "JUPYTER_", MARK)
 
@@ -114,14 +120,13 @@ class Server:
         """Whether it takes requests with its token, which is sent to nobody else; waits at most a second."""
         if not self._listens():
             return False
-        connection = HTTPConnection(HOST, self._facts.port, timeout=ANSWER_SECONDS)
+        url = f"http://{HOST}:{self._facts.port}/api/status"
+        headers = {"Authorization": f"token {self._facts.token}"}
         try:
-            connection.request("GET", "/api/status", headers={"Authorization": f"token {self._facts.token}"})
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
+            status, _ = fetch(url, headers, seconds=ANSWER_SECONDS, longest=LONGEST_STATUS)
+        except (OSError, ValueError, HTTPException):
             return False
-        finally:
-            connection.close()
+        return status == 200
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -165,7 +170,13 @@ class Server:
         except OSError:
             return ""
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return escaped(last[:LONGEST_LINE])[:LONGEST_LINE]
+        return escaped(self._without_paths(last)[:LONGEST_LINE])[:LONGEST_LINE]
+
+    def _without_paths(self, line: str) -> str:
+        """What a server said, for people who need not know where things are on this machine."""
+        for private in (str(self._folder.path), sys.prefix, self._facts.token):
+            line = line.replace(private, "...")
+        return _FOLDERS.sub(".../", line)
 
 
 def _spawn(folder: Folder, orders: Orders, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -228,4 +239,10 @@ def _configure(folder: Folder, facts: Facts) -> None:
             "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
         },
     }
-    write_private(folder.inner("config") / "jupyter_server_config.json", json.dumps(settings))
+    config = folder.inner("config")
+    write_private(config / "jupyter_server_config.json", json.dumps(settings))
+    # JupyterLab would ask everybody whether they want news, which there are none of.
+    chosen = config / NEWS
+    if not chosen.exists():
+        chosen.parent.mkdir(parents=True, exist_ok=True)
+        write_private(chosen, '{"fetchNews": "false"}')
