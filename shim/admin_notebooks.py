@@ -154,7 +154,9 @@ def delete(context: click.Context, name: str, keep_volumes: bool | None, yes: bo
 
 @notebooks.command("open")
 @click.argument("name")
-@click.option("--print", "printed", is_flag=True, help="Print the address, which holds a token, and open nothing.")
+@click.option(
+    "--print", "printed", is_flag=True, help="Print an address that is good for some minutes, and open nothing."
+)
 @_timeout_option
 @connection_options
 @click.pass_context

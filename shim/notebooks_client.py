@@ -25,6 +25,7 @@ LATE_SECONDS = 5
 """For how long after a start an instance may still be shown as it was before: clusters tell of changes late."""
 MOST_NAMES = 20
 
+_FORM = "application/x-www-form-urlencoded"
 _NOTEBOOK = "/api/v1/notebook"
 _ENVIRONMENT = "/api/v1/environment"
 _ENDS = ("failed", "stopped", "terminating", "not_found")
@@ -171,12 +172,13 @@ class NotebooksClient:
         return self._server.address + _page(notebook)
 
     def door(self, notebook: Notebook) -> str:
-        """The address of its JupyterLab, which lets in whoever has it."""
-        asked, answer = self._ask("GET", _page(notebook))
-        location = answer.headers.get("Location", "")
-        if answer.status != 302 or not _is_lab(location):
+        """The address that opens an instance in a browser: where there are tokens, for some minutes."""
+        asked, answer = self._ask("POST", _page(notebook), headers={"Content-Type": _FORM}, data=b"")
+        if answer.status != 303:
             raise _refused(answer, asked, "")
-        return location
+        # Of what the server says only the ticket counts: nothing of it may lead elsewhere.
+        ticket = _ticket(answer.headers.get("Location", ""))
+        return self.page(notebook) + (f"?ticket={quote(ticket, safe='')}" if ticket else "")
 
     def _looks(self, notebook: Notebook, end: float) -> Iterator[Notebook]:
         """An instance as it was found and then as it is, until `end`; some looks in between may fail."""
@@ -237,14 +239,12 @@ def _page(notebook: Notebook) -> str:
     return f"/notebook/{quote(notebook.spec.meta.namespace, safe='')}/{quote(notebook.name, safe='')}/lab"
 
 
-def _is_lab(location: str) -> bool:
-    """Whether an address is that of JupyterLab, and one for a browser."""
+def _ticket(location: str) -> str:
+    """The ticket in the address of a page, "" where there is none."""
     try:
-        parts = urlsplit(location)
+        return parse_qs(urlsplit(location).query).get("ticket", [""])[0]
     except ValueError:
-        return False
-    there = parts.scheme in ("http", "https") and parts.netloc and parts.path.endswith("/lab")
-    return bool(there and "token" in parse_qs(parts.query) and location.isascii() and location.isprintable())
+        return ""
 
 
 def _refused(answer: Answer, asked: Asked, missing: str) -> AdminError:

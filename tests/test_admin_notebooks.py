@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from answering import Reply, Request, answering, error
 from cluster import Cluster, cluster
 from dashboards import Shim, running, until
@@ -112,7 +113,8 @@ def test_an_instance_is_created_listed_stopped_started_opened_and_deleted(run: R
     assert (started.code, started.out) == (0, page)
     opened = run("open", "test-nb", "--print")
     assert (opened.code, opened.err) == (0, ""), "nothing is said of waiting where nobody waited"
-    address = urlsplit(opened.out.strip())
+    entered = requests.get(opened.out.strip(), allow_redirects=False, timeout=60)
+    address = urlsplit(entered.headers["Location"])
     assert (address.hostname or "").endswith("-test-nb.nb.localhost") and address.path == "/lab"
     assert len(parse_qs(address.query)["token"][0]) > 30
     assert run("delete", "test-nb", "--keep-volumes") == (0, "Deleted test-nb.\n", "")
@@ -229,7 +231,10 @@ def test_tokens_say_whose_an_instance_is_and_others_do_not_see_it(
         monkeypatch.setenv("NBFOLIO_TOKEN", "token-of-ada")
         assert run("create", "test-nb").code == 0
         assert documents(run)[0]["spec"]["meta"]["ownerId"] == "ada"
-        assert run("open", "test-nb", "--print").out.startswith("http://notebook-")
+        opened = run("open", "test-nb", "--print").out.strip()
+        assert "/notebook/default/test-nb/lab?ticket=" in opened
+        entered = requests.get(opened, allow_redirects=False, timeout=60)
+        assert entered.headers["Location"].startswith("http://notebook-")
         assert "meta.ownerId is somebody else" in run("create", "other", "--owner", "bob").err
         monkeypatch.setenv("NBFOLIO_TOKEN", "token-of-bob")
         assert documents(run) == []
@@ -328,7 +333,7 @@ class Fake:
 
     def __init__(self, *looks: Reply | dict[str, Any], door: Reply | None = None) -> None:
         self.looks = list(looks) or [instance()]
-        self.door = door or Reply(302, {"Location": "http://127.0.0.1:9/lab?token=x"})
+        self.door = door or Reply(303, {"Location": "/notebook/default/test-nb/lab?ticket=x"})
 
     def __call__(self, request: Request) -> Reply:
         if request.path == "/api/v1/notebook" and request.method == "GET":
@@ -390,16 +395,18 @@ def test_an_instance_that_is_taken_away_is_not_waited_for(run: Run, status: str)
 def test_the_token_goes_to_the_server_alone_whatever_it_says(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBFOLIO_TOKEN", "s3cret")
     with answering(lambda request: Reply(200, {}, b"")) as elsewhere:
-        location = f"{elsewhere.address}/lab?token=x"
-        fake = Fake(instance(), door=Reply(302, {"Location": location}))
+        fake = Fake(instance(), door=Reply(303, {"Location": f"{elsewhere.address}/lab?ticket=a%20b"}))
         fake_list = enveloped([instance()])
 
         def respond(request: Request) -> Reply:
             return fake_list if request.path == "/api/v1/notebook" else fake(request)
 
         with answering(respond) as server:
-            assert run("open", "test-nb", "--print", "--url", server.address).out == f"{location}\n"
-            assert server.requests[-1].path == "/notebook/default/test-nb/lab", "not the url that the server gives"
+            page = "/notebook/default/test-nb/lab"
+            assert run("open", "test-nb", "--print", "--url", server.address).out == (
+                f"{server.address}{page}?ticket=a%20b\n"
+            )
+            assert server.requests[-1].path == page, "not the url that the server gives"
             assert {one.headers["authorization"] for one in server.requests} == {"token s3cret"}
     assert elsewhere.requests == []
 
@@ -407,21 +414,15 @@ def test_the_token_goes_to_the_server_alone_whatever_it_says(run: Run, monkeypat
 @pytest.mark.parametrize(
     ("door", "said"),
     [
-        (Reply(302, {"Location": "file:///etc/passwd/lab?token=x"}), "sends the request on to file:///etc/passwd"),
-        (Reply(302, {"Location": "javascript:alert(1)//lab?token=x"}), "sends the request on to javascript:"),
         (Reply(302, {"Location": "/login?next=/lab"}), "without a login before it?"),
-        (Reply(302, {"Location": "http://[/lab?token=x"}), "sends the request on to http://[/lab"),
-        (Reply(302, {"Location": "ftp://x/lab?token=x"}), "sends the request on to ftp://x/lab"),
-        (Reply(302, {"Location": "http://x/lab"}), "sends the request on to http://x/lab"),
         (Reply(302, {"Location": "http://x/lab?token=\x1b[31m"}), r"token=\x1b[31m"),
-        (Reply(302, {"Location": "http://x/lab?token=é"}), "token=é"),
         (Reply(302), "sends the request on to nowhere"),
         (Reply(200, {}, b"<h1>Sign in</h1>"), "answers with status 200, but not as nbfolio does"),
         (error(503, "Waiting for the notebook server to answer.", Retry_After="5"), "Try again in 5 seconds."),
         (error(404, "There is no notebook instance of that name."), "There is no notebook instance of that name."),
     ],
 )
-def test_an_address_that_is_not_jupyterlab_s_is_not_opened(
+def test_nothing_is_opened_when_the_server_does_not_let_in(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: Reply, said: str
 ) -> None:
     monkeypatch.setenv("BROWSER", f"touch {tmp_path}/opened #%s")
@@ -431,6 +432,14 @@ def test_an_address_that_is_not_jupyterlab_s_is_not_opened(
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert said in done.err
     assert not (tmp_path / "opened").exists()
+
+
+@pytest.mark.parametrize("location", ["http://[/lab?ticket=x", "file:///etc/passwd", "", "?ticket="])
+def test_an_address_that_cannot_be_read_has_no_ticket(run: Run, location: str) -> None:
+    fake = Fake(door=Reply(303, {"Location": location}))
+    with answering(lambda one: enveloped([instance()]) if one.path.endswith("/notebook") else fake(one)) as server:
+        done = run("open", "test-nb", "--print", "--url", server.address)
+        assert done.out == f"{server.address}/notebook/default/test-nb/lab\n"
 
 
 OLD = "and its nbfolio new enough to have notebook instances?"

@@ -85,6 +85,7 @@ class _Opening:
             instance = self._by_token(namespace, name, fields.get("token", ""))
             if instance is None:
                 return self._who(namespace, name, UNNAMED)
+        if not (ticket or self._tokens.open):
             ticket = self._tickets.issue(instance)
         if "start" in fields:
             with answered():
