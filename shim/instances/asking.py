@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
     from shim.static import Headers
     from shim.tokens import Tokens
 
+logger = logging.getLogger("shim.instances")
+
 RETRY: Headers = [("Retry-After", "5")]
+
+UNKEPT = "The records of the server cannot be read or kept; its log says why."
 
 _STATUS: dict[type[Exception], int] = {
     UnsupportedTypeError: 415,
@@ -37,7 +42,6 @@ _STATUS: dict[type[Exception], int] = {
     TakenError: 409,
     BackendError: 502,
     UnavailableError: 503,
-    StateError: 507,
 }
 """The answer to what is refused; its sentence is for whoever asked. The first that fits counts."""
 
@@ -51,13 +55,14 @@ class Asking:
     def actor(self) -> Actor:
         """On whose behalf the request is. Raises HttpError: 401, 403."""
         grant = require(self._tokens, request.environ.get("HTTP_AUTHORIZATION"), "instances")
+        log_as(grant.name)
         if self._tokens.open:
             return Actor("", admin=True)
         return Actor(grant.owner, admin="admin" in grant.scopes)
 
     def administrator(self) -> None:
         """Refuse who may not change what all instances can run. Raises HttpError: 401, 403."""
-        require(self._tokens, request.environ.get("HTTP_AUTHORIZATION"), "admin")
+        log_as(require(self._tokens, request.environ.get("HTTP_AUTHORIZATION"), "admin").name)
 
     def document(self) -> dict[str, Any]:
         """The document that was sent. Raises HttpError 413, InvalidError."""
@@ -69,6 +74,11 @@ class Asking:
         """A value of the query, "" when it is not there."""
         value = request.query.getunicode(name)
         return value if isinstance(value, str) else ""
+
+
+def log_as(name: str) -> None:
+    """Let the log say who sends the request."""
+    request.environ["nbfolio.user"] = name
 
 
 def read_body(longest: int) -> bytes:
@@ -92,3 +102,7 @@ def answered() -> Iterator[None]:
         # What a cluster says of itself is no sentence of ours.
         message = str(error) if str(error).endswith((".", "?", "!")) else f"{error}."
         raise HttpError(status, message, RETRY if status == 503 else []) from error
+    except StateError as error:
+        # It names a file of this machine.
+        logger.error("%s", error)
+        raise HttpError(507, UNKEPT) from error

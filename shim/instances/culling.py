@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from http.client import HTTPException
+from typing import TYPE_CHECKING
 
 import msgspec
-from urllib3.exceptions import HTTPError
 
 from builder.paths import shown
+from shim.instances.asked import OddError, fetch
 from shim.instances.errors import InstanceError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ logger = logging.getLogger("shim.instances")
 
 CHECK_SECONDS = 60.0
 ANSWER_SECONDS = 10.0
+"""The longest that an instance may take to say something, all of it: what runs there may want to keep us."""
 LONGEST_ANSWER = 4 << 20
 
 
@@ -55,14 +57,15 @@ def last_used(status: ServerStatus, kernels: Iterable[Kernel], now: datetime) ->
     return max(_in_utc(moment) for moment in (status.last_activity, *(one.last_activity for one in kernels)))
 
 
-def ask(door: Door, session: Any) -> datetime:
+def ask(door: Door) -> datetime:
     """When an instance was last used. Raises UnknownActivityError."""
     try:
-        status = msgspec.json.decode(_get(door, "status", session), type=ServerStatus)
-        kernels = msgspec.json.decode(_get(door, "kernels", session), type=list[Kernel])
-    except (OSError, ValueError, msgspec.MsgspecError, HTTPError) as error:
-        raise UnknownActivityError(str(error) if isinstance(error, _OddError) else type(error).__name__) from error
-    return last_used(status, kernels, datetime.now(UTC))
+        status = msgspec.json.decode(_get(door, "status"), type=ServerStatus)
+        kernels = msgspec.json.decode(_get(door, "kernels"), type=list[Kernel])
+        return last_used(status, kernels, datetime.now(UTC))
+    # An answer can be nested too deep, and a time can be none that there is.
+    except (OSError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError, HTTPException) as error:
+        raise UnknownActivityError(str(error) if isinstance(error, OddError) else type(error).__name__) from error
 
 
 class Culler:
@@ -88,21 +91,16 @@ class Culler:
 
     def look(self) -> None:
         """Ask all, and stop those that were idle for too long."""
-        import requests
-
         running = [one for one in self._backend.all() if self._backend.observe(one).status == "running"]
         self._seen = {one.id: self._seen.get(one.id, self._clock()) for one in running}
-        with requests.Session() as session:
-            # Nothing of this machine's settings for proxies and passwords concerns an instance.
-            session.trust_env = False
-            for instance in running:
-                if self._stopping.is_set():
-                    return
-                self._consider(instance, session)
+        for instance in running:
+            if self._stopping.is_set():
+                return
+            self._consider(instance)
 
-    def _consider(self, instance: Instance, session: Any) -> None:
+    def _consider(self, instance: Instance) -> None:
         try:
-            used = ask(self._backend.inner_door(instance), session)
+            used = ask(self._backend.inner_door(instance))
             moment = max(self._seen[instance.id], used.timestamp())
             if self._clock() - moment >= 60 * self._minutes:
                 logger.info("%s was idle for %d minutes and is stopped.", shown(instance.place), self._minutes)
@@ -120,20 +118,16 @@ class Culler:
                 logger.exception("Something went wrong while idle instances were looked for.")
 
 
-class _OddError(ValueError):
-    """An answer that is none."""
-
-
-def _get(door: Door, what: str, session: Any) -> bytes:
-    headers = {"Authorization": f"token {door.token}"}
+def _get(door: Door, what: str) -> bytes:
     # Without the query the question itself would count as use.
-    url = f"{door.url}/api/{what}?no_track_activity=1"
-    with session.get(url, headers=headers, timeout=ANSWER_SECONDS, stream=True, allow_redirects=False) as response:
-        if response.status_code != 200:
-            raise _OddError(f"it answers {response.status_code}")
-        body: bytes = response.raw.read(LONGEST_ANSWER + 1, decode_content=True)
-    if len(body) > LONGEST_ANSWER:
-        raise _OddError("its answer is too long")
+    status, body = fetch(
+        f"{door.url}/api/{what}?no_track_activity=1",
+        {"Authorization": f"token {door.token}"},
+        seconds=ANSWER_SECONDS,
+        longest=LONGEST_ANSWER,
+    )
+    if status != 200:
+        raise OddError(f"it answers {status}")
     return body
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 LONGEST_PLACE = 52
 """Characters: Kubernetes names the revisions of a StatefulSet after it, in a label of at most 63."""
+MOST_CHANGES = 12
+"""Changes under way at a time: each holds a worker of the web server for as long as its backend takes."""
+MOST_CHANGES_OF_OWNER = 4
 MISSING = "Notebook not found."
 BY_OWNER = "It was stopped by its owner"
 
@@ -60,7 +65,10 @@ class Instances:
         self._began = int(clock() * 1000)
         self._numbers = count(1)
         self._creating = threading.Lock()
-        self._promised: list[str] = []
+        self._promised: dict[str, str] = {}
+        """The owners of instances that are being created, by their ids."""
+        self._changing = threading.Lock()
+        self._changes: Counter[str] = Counter()
 
     def create(self, actor: Actor, fields: dict[str, Any]) -> Instance:
         """Create an instance from a request. Raises InvalidError, NotYoursError, TakenError."""
@@ -69,14 +77,10 @@ class Instances:
         spec = notebook_spec(fields, self._settings, lambda name: self.environments.get(name).spec, owner)
         if self._named(spec.namespace, spec.name):
             raise TakenError("Invalid. Notebook with same name is already existed.")
-        self._promise(spec.owner)
-        try:
-            instance_id = f"notebook_{self._began}_{next(self._numbers):04}"
-            place = place_of(instance_id, spec.name)
-            return self._backend.create(Instance(instance_id, place, spec, float(int(self._clock()))))
-        finally:
-            with self._creating:
-                self._promised.remove(spec.owner)
+        instance_id = f"notebook_{self._began}_{next(self._numbers):04}"
+        instance = Instance(instance_id, place_of(instance_id, spec.name), spec, float(int(self._clock())))
+        with self._change(spec.owner), self._promise(instance):
+            return self._backend.create(instance)
 
     def all(self, actor: Actor, owner: str) -> list[Instance]:
         """The actor's instances, the oldest first; of one owner unless that is ""."""
@@ -108,19 +112,22 @@ class Instances:
         """Delete an instance; None: the settings say what becomes of its files."""
         instance = self.get(actor, instance_id)
         keep = self._settings.keep_volumes if keep_volume is None else keep_volume
-        self._backend.delete(instance, keep_volume=keep)
+        with self._change(instance.spec.owner):
+            self._backend.delete(instance, keep_volume=keep)
         return instance
 
     def start(self, actor: Actor, instance_id: str) -> Instance:
         """Run a stopped instance again."""
         instance = self.get(actor, instance_id)
-        self._backend.start(instance)
+        with self._change(instance.spec.owner):
+            self._backend.start(instance)
         return self.get(actor, instance_id)
 
     def stop(self, actor: Actor, instance_id: str) -> Instance:
         """Stop an instance; its files stay."""
         instance = self.get(actor, instance_id)
-        self._backend.stop(instance, BY_OWNER)
+        with self._change(instance.spec.owner):
+            self._backend.stop(instance, BY_OWNER)
         return self.get(actor, instance_id)
 
     def door(self, instance: Instance) -> Door:
@@ -140,17 +147,37 @@ class Instances:
         wanted = (namespace, name)
         return next((one for one in self._backend.all() if (one.spec.namespace, one.spec.name) == wanted), None)
 
-    def _promise(self, owner: str) -> None:
-        """Count an instance that is about to be created. Raises NotYoursError when there are enough."""
+    @contextmanager
+    def _change(self, owner: str) -> Iterator[None]:
+        """Around what a backend is asked to change for an owner. Raises UnavailableError when it has enough to do."""
+        with self._changing:
+            if self._changes.total() >= MOST_CHANGES or self._changes[owner] >= MOST_CHANGES_OF_OWNER:
+                raise UnavailableError("Too many instances are being changed at the moment; try again later.")
+            self._changes[owner] += 1
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._changes -= Counter([owner])
+
+    @contextmanager
+    def _promise(self, instance: Instance) -> Iterator[None]:
+        """Count an instance while it is being created. Raises NotYoursError when there are enough."""
         with self._creating:
-            owners = [one.spec.owner for one in self._backend.all()] + self._promised
-            if owners.count(owner) >= self._settings.max_per_owner:
+            # By ids: it may be among those that there are before its creation has ended.
+            owners = [*({one.id: one.spec.owner for one in self._backend.all()} | self._promised).values()]
+            if owners.count(instance.spec.owner) >= self._settings.max_per_owner:
                 raise NotYoursError(
                     f"You have {self._settings.max_per_owner} instances, which is the most; delete one first."
                 )
             if len(owners) >= self._settings.max_total:
                 raise NotYoursError("There are as many instances as this server may have.")
-            self._promised.append(owner)
+            self._promised[instance.id] = instance.spec.owner
+        try:
+            yield
+        finally:
+            with self._creating:
+                del self._promised[instance.id]
 
 
 def place_of(instance_id: str, name: str) -> str:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+
+import msgspec
+
+LAST_SECOND = 253402300799
+"""Of the year 9999."""
+
+_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -78,21 +85,22 @@ def to_text(record: Instance | Environment) -> str:
 
 
 def instance_of(text: str) -> Instance:
-    """The instance that `to_text` wrote. Raises ValueError, TypeError or KeyError for anything else."""
-    fields: dict[str, Any] = json.loads(text)
-    spec = fields.pop("spec")
-    environment = _environment_spec(spec.pop("environment"))
-    return Instance(spec=NotebookSpec(environment=environment, **spec), **fields)
+    """The instance that `to_text` wrote. Raises ValueError for anything else: it may be damaged, or not ours."""
+    try:
+        found = msgspec.json.decode(text, type=Instance)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    # These become parts of addresses and of files.
+    if not all(map(_LABEL.fullmatch, (found.place, found.spec.name, found.spec.namespace))):
+        raise ValueError("a name is none")
+    if not 0 <= found.created <= LAST_SECOND:
+        raise ValueError("no time of ours")
+    return found
 
 
 def environment_of(text: str) -> Environment:
-    """The environment that `to_text` wrote. Raises ValueError, TypeError or KeyError for anything else."""
-    fields: dict[str, Any] = json.loads(text)
-    return Environment(fields["id"], _environment_spec(fields["spec"]))
-
-
-def _environment_spec(fields: dict[str, Any]) -> EnvironmentSpec:
-    kernel = fields.pop("kernel_spec")
-    if kernel is not None:
-        kernel = KernelSpec(kernel["name"], tuple(kernel["channels"]), tuple(kernel["conda"]), tuple(kernel["pip"]))
-    return EnvironmentSpec(kernel_spec=kernel, **fields)
+    """The environment that `to_text` wrote. Raises ValueError for anything else."""
+    try:
+        return msgspec.json.decode(text, type=Environment)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from error

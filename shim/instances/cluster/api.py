@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from shim.instances.cluster.answers import ConflictError, excuse, nonsense, refusal, retry_after
-from shim.instances.errors import BackendError, UnavailableError
+from shim.instances.errors import BackendError, InstanceError, UnavailableError
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -121,7 +121,8 @@ class Api:
         try:
             if response.status != 200:
                 # What is no success has an end.
-                raise refusal(response.status, _json(_read(response)), "watch", kind.plural, response.headers)
+                deadline = time.monotonic() + CALL_SECONDS
+                raise refusal(response.status, _json(_read(response, deadline)), "watch", kind.plural, response.headers)
             yield response
         finally:
             response.close()
@@ -147,7 +148,7 @@ class Api:
             wait = pause * uniform(0.5, 1.5)
             try:
                 response = self._send(method, path, body, deadline - time.monotonic())
-                answer = _json(_read(response))
+                answer = _json(_read(response, deadline))
             except UnavailableError:
                 if method == "POST" or not left or time.monotonic() + wait > deadline:
                     raise
@@ -226,19 +227,26 @@ def _connect(file: str, inside: bool) -> tuple[Any, Any]:
     return configuration, client.ApiClient(configuration).rest_client.pool_manager
 
 
-def _read(response: BaseHTTPResponse) -> bytes:
+def _read(response: BaseHTTPResponse, deadline: float) -> bytes:
     from urllib3.exceptions import HTTPError
 
+    data = bytearray()
     try:
-        data = response.read(MOST_BYTES + 1)
+        # As it came: what claims to be compressed was not asked for, and could be of any size.
+        while block := response.read1(1 << 20, decode_content=False):
+            data += block
+            if len(data) > MOST_BYTES:
+                raise BackendError("The cluster answers with more than this server reads.")
+            if time.monotonic() > deadline:
+                raise UnavailableError(UNREACHABLE)
     except (HTTPError, OSError) as error:
         response.close()
         raise UnavailableError(UNREACHABLE) from error
-    if len(data) > MOST_BYTES:
+    except InstanceError:
         response.close()
-        raise BackendError("The cluster answers with more than this server reads.")
+        raise
     response.release_conn()
-    return data
+    return bytes(data)
 
 
 def _json(data: bytes) -> Object:
