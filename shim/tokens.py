@@ -5,7 +5,8 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import cached_property
+from hashlib import scrypt, sha256
 
 from builder.settings import Auth, Scope
 from shim.answers import HttpError
@@ -47,8 +48,14 @@ class Tokens:
         # Tokens that have no value leave the API closed, not open.
         self.open = not (auth.api_token or auth.token)
         """Whether no token is configured, so that everybody may do everything."""
-        self.key = sha256(b"".join([b"nbfolio", *sorted(digest for digest, _ in self._grants)])).digest()
-        """For signatures that hold as long as the tokens are these: the same on every server that has them."""
+
+    @cached_property
+    def key(self) -> bytes:
+        """For signatures that hold as long as the tokens are these: the same on every server that has them.
+
+        Slow to make, so that whoever has a signature cannot try out many tokens.
+        """
+        return scrypt(b"".join(sorted(digest for digest, _ in self._grants)), salt=b"nbfolio", n=2**14, r=8, p=1)
 
     def grant(self, header: str | None) -> Grant | None:
         """What an Authorization header as WSGI has it allows: `token X` or `Bearer X`; None for no token of ours."""

@@ -400,6 +400,19 @@ def test_a_deletion_that_a_crash_interrupted_is_finished(site: Site) -> None:
         again.close()
 
 
+def test_a_deletion_whose_processes_take_long_goes_on_by_itself(
+    backend: LocalBackend, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = create_stopped(backend, "slow", "ada")
+    with monkeypatch.context() as patch:
+        patch.setattr(supervised.Supervised, "end", lambda self, seconds=0.0: False)
+        with pytest.raises(UnavailableError, match="do not end"):
+            backend.delete(instance, keep_volume=False)
+        assert backend.observe(instance).status == "terminating"
+    until(lambda: backend.find(instance.id) is None, "it is never deleted")
+    assert not site.folder(instance).path.exists()
+
+
 def test_records_that_cannot_be_read_are_left_out_and_told(site: Site) -> None:
     backend = site.backend()
     backend.open()

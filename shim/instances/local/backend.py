@@ -214,7 +214,13 @@ class LocalBackend:
         if not one.turn.acquire(blocking=False):
             return
         try:
-            if not one.over and not self._watch.stopping:
+            if one.over or self._watch.stopping:
+                return
+            if one.facts.deletion:
+                # Somebody was told that it is being deleted, and its processes took longer to end.
+                if one.end(0.0):
+                    self._finish_deletion(one)
+            else:
                 one.step(lambda: {other.facts.port for other in self._supervised() if other is not one})
         finally:
             one.turn.release()
