@@ -19,8 +19,9 @@ PROJECT := pyproject.toml hatch_build.py $(wildcard $(RUNTIME)/*.json $(RUNTIME)
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 # Node comes from PyPI; npm and its scripts find it on PATH.
 NPM := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(RUNTIME) --loglevel=error
-# A file's tests run one after the other in one process: most of what is slow to make is made once for a file.
-PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile
+# A file's tests run one after the other in one process: most of what is slow to make is made once for a file. Which files
+# come first is said in tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/.installed
 DEVELOP := $(VENV)/.installed-dev
 # A client of the API for instances, whose own dependencies exclude ours.

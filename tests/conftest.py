@@ -26,6 +26,39 @@ def find_chromium() -> str | None:
     return next((path for path in map(shutil.which, names) if path), None)
 
 
+LONGEST = (
+    *(
+        "live_browser",
+        "kernels",
+        "openapi",
+        "storm",
+        "shim_crash",
+        "kernel_clients",
+        "browser",
+        "relay",
+        "local_instances",
+    ),
+    *(
+        "instances_browser",
+        "instances_api",
+        "kernel_attacks",
+        "cluster_instances",
+        "packaging",
+        "crash",
+        "workers",
+        "proxy",
+    ),
+    *("execute", "embedded", "gateways", "login", "watch", "kernel_life", "kernel_limits", "kernel_routes", "admin"),
+)
+"""Files of tests, about in the order of how long they take."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: one that starts last would be waited for alone."""
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem.removeprefix("test_"), len(place)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip browser tests where there is no browser; CI is expected to have one."""
     if item.get_closest_marker("browser") and not find_chromium():

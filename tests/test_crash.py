@@ -28,7 +28,7 @@ from builder.publish import _pages_first
 from builder.write import MARKER, STAGING
 
 ROOT = Path(__file__).parent.parent
-KILLS = 50
+KILLS = int(os.environ.get("KILLS", "30"))
 SEED = 20_260
 TREES = ("dashboards", "dashboards-plain")
 
@@ -344,7 +344,7 @@ def test_a_full_disk_is_a_sentence_and_the_next_run_with_room_completes(
 
 def test_a_full_disk_does_not_stop_a_run_without_work(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    with mounted(disk, "size=8m"):
+    with mounted(disk, "size=32m"):
         write(disk, "source/a.ipynb", notebook(markdown("# A")))
         assert finish(start(disk / "source"))[0] == 0
         with pytest.raises(OSError, match="No space left"), open(disk / "filler", "wb", buffering=0) as filler:

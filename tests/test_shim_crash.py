@@ -42,7 +42,7 @@ from versions import (
 
 from shim.staging import STAGING, Staging
 
-ROUNDS = int(os.environ.get("ROUNDS", "12"))
+ROUNDS = int(os.environ.get("ROUNDS", "8"))
 SEED = 20_262
 EVENTS = frozenset({"open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir"})
 """What Python tells before it does it: the moments between two steps on the disk."""

@@ -163,6 +163,7 @@ class Storm:
     def run(self, address: str, seconds: float) -> None:
         """Let everybody loose for a while."""
         self.address = address
+        self.over.clear()
         roles: list[Callable[[random.Random], None]] = [
             *[Writer(self).act] * WRITERS,
             *[Reader(self).act] * READERS,
@@ -510,6 +511,12 @@ def memory(process: psutil.Popen) -> int:
     return total
 
 
+def missing(counts: Counter[str]) -> list[str]:
+    """What a storm has to have seen, and this one has not."""
+    needed = ("POST 201", "POST 422", "DELETE 204", "DELETE 200", "GET 200")
+    return [one for one in needed if not counts[one]]
+
+
 def storm_over(folder: Path, seconds: float, seed: int) -> tuple[list[str], Counter[str]]:
     """Let a storm loose on a new site; what was wrong, and how often what happened."""
     storm = Storm(folder / "source", seed)
@@ -518,6 +525,11 @@ def storm_over(folder: Path, seconds: float, seed: int) -> tuple[list[str], Coun
     with program(storm.source, folder / "site", folder / "log") as (process, address):
         until(lambda: requests.get(f"{address}readyz", timeout=PATIENCE).status_code == 200, "the first build")
         storm.run(address, seconds)
+        # A slow machine has seen too little of it.
+        for _ in range(4):
+            if problems or not missing(storm.chronicle.counts):
+                break
+            storm.run(address, seconds)
         storm.chronicle.counts["MB"] = memory(process) >> 20
         if memory(process) > MEMORY:
             problems.append(f"{memory(process) >> 20} MB of memory")
@@ -543,8 +555,7 @@ def storm_over(folder: Path, seconds: float, seed: int) -> tuple[list[str], Coun
 def test_whatever_happens_at_once_promises_hold_and_pages_are_whole(tmp_path: Path) -> None:
     problems, counts = storm_over(tmp_path, SECONDS, SEED)
     assert not problems, f"seed {SEED}, {dict(counts)}: " + "\n".join(problems[:20])
-    for needed in ("POST 201", "POST 422", "DELETE 204", "DELETE 200", "GET 200"):
-        assert counts[needed], f"a storm without {needed} shows nothing: {dict(counts)}"
+    assert not missing(counts), f"a storm without these shows nothing: {dict(counts)}"
 
 
 def main(arguments: Sequence[str]) -> int:

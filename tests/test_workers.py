@@ -152,7 +152,7 @@ def test_a_worker_that_takes_too_long_is_stopped_and_the_rest_is_rendered(method
             worker.suspend()
         yield from map(job, ("a", "b", "c"))
 
-    found = run(method, jobs(), seconds=3.0)
+    found = run(method, jobs(), seconds=10.0)
     assert found.pop("hangs") == "rendering took too long and was stopped"
     assert found == {"a": "", "b": "", "c": ""}
     assert workers() == []

@@ -244,5 +244,6 @@ def _configure(folder: Folder, facts: Facts) -> None:
     # JupyterLab would ask everybody whether they want news, which there are none of.
     chosen = config / NEWS
     if not chosen.exists():
-        chosen.parent.mkdir(parents=True, exist_ok=True)
+        for part in reversed(chosen.relative_to(config).parents[:-1]):
+            (config / part).mkdir(mode=0o700, exist_ok=True)
         write_private(chosen, '{"fetchNews": "false"}')
