@@ -17,7 +17,7 @@ from shim.headers import wants_html
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from shim.static import Headers
+    from shim.headers import Headers
 
 PATH_SAFE = "/~!$&'()*+,;=:@"
 """Characters beside letters and digits that stand for themselves in the path of a URL."""

@@ -20,7 +20,7 @@ from shim.upgrade import EARLY, OnSocket, asks_for_websocket
 from shim.uploads import DISK_FULL, megabytes
 
 if TYPE_CHECKING:
-    from shim.static import Headers
+    from shim.headers import Headers
 
 logger = logging.getLogger("shim")
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 if TYPE_CHECKING:
     from shim.client import Client
-    from shim.static import Headers
+    from shim.headers import Headers
 
 USER = "nbfolio_user"
 _MOST = 100

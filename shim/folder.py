@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 from builder.errors import UnsafePathError
 from builder.paths import safe_relative
+from shim.headers import Headers
 from shim.media_types import media_type
-
-Headers = list[tuple[str, str]]
 
 SMALL = 256 << 10
 """Bytes up to which a file is read at once and kept; larger ones are sent from the open file."""

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from builder.config import Config
     from shim.background import BuildState
+    from shim.headers import Headers
     from shim.identity import Logins
     from shim.metrics import Kind, Metrics
-    from shim.static import Headers
 
 READERS = ("GET", "HEAD")
 KINDS: dict[str, Kind] = {

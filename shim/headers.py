@@ -8,6 +8,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
+Headers = list[tuple[str, str]]
+"""Names and values, as WSGI has them."""
+
 MAX_ITEMS = 64
 """List items that are looked at; nobody honest sends more."""
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from builder.config import Config
     from shim.client import Client
+    from shim.headers import Headers
     from shim.identity import Logins
-    from shim.static import Headers
 
 logger = logging.getLogger("shim.login")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shim.answers import HttpError
-from shim.folder import SMALL, Document, Folder, Headers, NotPublishedError, Opened, read_exactly
-from shim.headers import RangeError, accepts_gzip, byte_range, has_etag, matches_etag, still_holds, timestamp
+from shim.folder import SMALL, Document, Folder, NotPublishedError, Opened, read_exactly
+from shim.headers import Headers, RangeError, accepts_gzip, byte_range, has_etag, matches_etag, still_holds, timestamp
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

@@ -13,7 +13,7 @@ from shim.upgrade import Upgrade, asks_for_websocket
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-    from shim.folder import Headers
+    from shim.headers import Headers
 
 _NOT_OURS = frozenset({"Date", "Server", "Connection", "Transfer-Encoding"})
 """Headers that waitress looks at; whoever sets one takes the long way."""

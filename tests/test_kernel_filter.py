@@ -18,9 +18,9 @@ from jupyter_server.services.kernels.connection.base import deserialize_msg_from
 from shim.kernels.disclosure import way_out
 from shim.kernels.filter import LEFT, MAX_QUESTIONS, Down, Filter, Payload, Questions, Recording, Up, recorded
 from shim.kernels.messages import Message, parse, serialise
+from shim.kernels.opening import Upstream
 from shim.kernels.printed import MAX_LINE, Reading, Streams, without_source
 from shim.kernels.rehearsal import MOST_KEPT, Rehearsal
-from shim.kernels.relay import Upstream
 
 CELLS = ("print('zero')", None, "name = input('?')", "", "x = '\ud800'")
 HEADER = {

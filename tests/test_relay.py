@@ -35,7 +35,8 @@ from shim.kernels import rates as rates_module
 from shim.kernels import relay as relay_module
 from shim.kernels.filter import Down, Filter, Up
 from shim.kernels.messages import MAX_VALUES, Message, serialise
-from shim.kernels.relay import Opening, Relay, RelayError, Upstream
+from shim.kernels.opening import Opening, Upstream
+from shim.kernels.relay import Relay, RelayError
 from shim.kernels.side import MESSAGE_PACE, MESSAGE_SECONDS, Side
 from shim.server import Server
 
@@ -1245,7 +1246,8 @@ def test_neither_the_end_nor_that_of_the_program_waits_for_names() -> None:
 
 HANGING = """
 import socket, threading, time
-from shim.kernels.relay import Opening, Relay, Upstream
+from shim.kernels.opening import Opening, Upstream
+from shim.kernels.relay import Relay
 
 asked = threading.Event()
 

@@ -25,7 +25,7 @@ from shim.state import StateError
 from shim.tokens import require
 
 if TYPE_CHECKING:
-    from shim.static import Headers
+    from shim.headers import Headers
     from shim.tokens import Tokens
 
 logger = logging.getLogger("shim.instances")

@@ -16,10 +16,10 @@ from shim.instances.opening_pages import Pages, Tickets, View, lab_url, page_url
 
 if TYPE_CHECKING:
     from builder.config import Config
+    from shim.headers import Headers
     from shim.instances.backend import Observed
     from shim.instances.instances import Instances
     from shim.instances.records import Instance
-    from shim.static import Headers
     from shim.tokens import Tokens
 
 LONGEST_FORM = 16 << 10

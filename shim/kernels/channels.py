@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shim.kernels.filter import Filter, Questions, Recording, Up
 from shim.kernels.life import Life, shown_page
-from shim.kernels.relay import Opening
+from shim.kernels.opening import Opening
 
 if TYPE_CHECKING:
     from shim.kernels.messages import Payload

@@ -24,7 +24,7 @@ from shim.kernels.side import Side
 if TYPE_CHECKING:
     from shim.kernels.loop import Threads
     from shim.kernels.messages import Payload
-    from shim.kernels.relay import Opening
+    from shim.kernels.opening import Opening
 
 MOST_UP = 8 << 20
 """Bytes of a client's message, such as a file for an upload widget."""

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from builder.errors import NbfolioError
 from builder.paths import shown
-from shim.kernels.relay import Upstream
+from shim.kernels.opening import Upstream
 from shim.kernels.replies import KernelModel, KernelSpecs, decode
 from shim.kernels.replies import KernelSpec as KernelSpec
 

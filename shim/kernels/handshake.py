@@ -20,8 +20,8 @@ from shim.kernels.messages import PROTOCOL
 if TYPE_CHECKING:
     from wsproto.connection import Connection as Frames
 
-    from shim.kernels.relay import Upstream
-    from shim.static import Headers
+    from shim.headers import Headers
+    from shim.kernels.opening import Upstream
 
 SECONDS = 60.0
 """For a gateway to answer; some do so only when the kernel does."""

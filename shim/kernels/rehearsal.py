@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shim.kernels.filter import Recording
-    from shim.kernels.relay import Upstream
+    from shim.kernels.opening import Upstream
 
 SECONDS = 60.0
 """How long all cells of a page may take together."""

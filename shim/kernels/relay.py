@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +22,7 @@ from shim.kernels.loop import Loop, Threads
 from shim.kernels.rates import Bucket
 
 if TYPE_CHECKING:
-    from shim.kernels.filter import Filter
+    from shim.kernels.opening import Opening
 
 REMARKS_PER_SECOND = 1
 REMARKS_AT_ONCE = 20
@@ -40,41 +38,6 @@ logger = logging.getLogger("shim.kernels")
 
 class RelayError(NbfolioError):
     """Raised when the relay cannot start."""
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """The WebSocket of a kernel at its gateway."""
-
-    url: str
-    """ws or wss, with the query."""
-    headers: tuple[tuple[str, str], ...] = ()
-    tls: ssl.SSLContext | None = None
-
-
-@dataclass(frozen=True)
-class Opening:
-    """Everything to know about one client; all functions but `holds` run on the relay's thread and must not block."""
-
-    kernel: str
-    """Groups connections."""
-    key: str
-    """Of the client's handshake."""
-    protocols: tuple[str, ...]
-    """Sub-protocols that the client knows."""
-    upstream: Upstream
-    new_filter: Callable[[bool], Filter]
-    """Called once the gateway has answered, with whether it speaks framing v1."""
-    opened: Callable[[], None]
-    closed: Callable[[], None]
-    """Called once for every opening that was given to `Relay.open`, whatever happened."""
-    state: Callable[[str], None]
-    """Called with each execution state of the kernel, and with "" when the client said something to it."""
-    label: str = ""
-    """What the log calls it."""
-    holds: Callable[[bool], bool] | None = None
-    """Whether the client is still logged in, called now and then with whether it sent something since the last time;
-    None for one that cannot be logged out."""
 
 
 class Relay:
