@@ -36,7 +36,8 @@ def instance(name: str = "test-nb", owner: str = "ada", kernel: KernelSpec | Non
 
 def objects(one: Instance, site: Settings = SETTINGS) -> list[Object]:
     return [
-        manifests.claim(one, site.namespace, "secret"),
+        manifests.claim(one, site.namespace, "mark"),
+        manifests.token(one, site, "secret"),
         manifests.volume(one, site),
         manifests.service(one, site),
         manifests.ingress(one, site),
@@ -115,12 +116,13 @@ def test_a_volume_does_not_depend_on_the_place_of_its_instance() -> None:
     assert manifests.volume(one, SETTINGS) == manifests.volume(replace(one, id="x", place="y"), SETTINGS)
 
 
-def test_a_claim_gives_back_the_record_and_the_token() -> None:
+def test_a_claim_gives_back_the_record_and_a_token_the_token() -> None:
     one = instance(kernel=PACKAGES, env_vars={"A": "ü"}, labels={"b": "c"})
-    body = manifests.claim(replace(one, uid=""), "books", "secret")
+    body, token = manifests.claim(replace(one, uid=""), "books", "mark"), manifests.token(one, SETTINGS, "secret")
     body["metadata"]["uid"] = one.uid
     assert manifests.record_of(body) == one
-    assert manifests.token_of(body) == "secret"
+    assert (manifests.token_of(body), manifests.token_of(token)) == ("", "secret")
+    assert manifests.record_of(token | {"metadata": token["metadata"] | {"uid": "1"}}) is None
     body["metadata"]["annotations"][manifests.STOPPED] = "Stopped by user"
     assert manifests.record_of(body) == replace(one, stopped="Stopped by user")
 
@@ -176,11 +178,11 @@ def test_shared_memory_is_no_more_than_memory() -> None:
     assert shared["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
 
 
-def test_the_token_comes_from_the_claim_and_nobody_can_set_another() -> None:
+def test_the_token_comes_from_its_secret_and_nobody_can_set_another() -> None:
     hostile = {"JUPYTER_TOKEN": "mine", "HOME": "/", "OK": "yes"}
     variables = pod_of(instance(env_vars=hostile))["containers"][0]["env"]
     assert [one["name"] for one in variables] == ["OK", "HOME", "JUPYTER_TOKEN"]
-    assert variables[-1]["valueFrom"] == {"secretKeyRef": {"name": "nbfolio-test-nb", "key": "token"}}
+    assert variables[-1]["valueFrom"] == {"secretKeyRef": {"name": instance().place, "key": "token"}}
     assert "secret" not in json.dumps([body for body in objects(instance()) if body["kind"] != "Secret"]).replace(
         "secretKeyRef", ""
     )

@@ -1,1 +1,1 @@
-"""Instances on Kubernetes: a StatefulSet each, with a Service, an Ingress, a volume, and a Secret that says it all."""
+"""Instances on Kubernetes: StatefulSet, Service, Ingress, volume and token each, and a claim that says it all."""

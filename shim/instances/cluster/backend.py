@@ -13,7 +13,7 @@ from shim.instances.backend import NOT_FOUND, TERMINATING, Door, Observed
 from shim.instances.cluster import manifests
 from shim.instances.cluster.api import EVENTS, PODS, SECRETS, STATEFUL_SETS, VOLUMES, Api, Kind
 from shim.instances.cluster.evidence import Evidence, Object, made, part, text
-from shim.instances.cluster.making import Making, uid_of
+from shim.instances.cluster.making import Making, owned, uid_of
 from shim.instances.cluster.manifests import MINE, STARTED, STOPPED, UNFINISHED, claim_name, record_of
 from shim.instances.cluster.reconciler import Reconciler
 from shim.instances.cluster.status import observe
@@ -159,10 +159,10 @@ class ClusterBackend:
         return claim if claim is not None and uid_of(claim) == instance.uid else None
 
     def _token(self, instance: Instance) -> str:
-        claim = self._known(instance)
-        if claim is None:
+        if self._known(instance) is None:
             raise UnknownError(MISSING)
-        token = manifests.token_of(claim)
+        found = self._stores[SECRETS].get(instance.place)
+        token = manifests.token_of(found) if found is not None and owned(found, instance) else ""
         if not token:
             # Without one the server behind the door would be open, or closed to everybody.
             raise UnavailableError("The token of the instance cannot be read; delete it and create it anew.")

@@ -16,7 +16,7 @@ from shim.instances.cluster import manifests
 from shim.instances.cluster.answers import ConflictError
 from shim.instances.cluster.api import INGRESSES, SECRETS, SERVICES, STATEFUL_SETS, VOLUMES, Kind
 from shim.instances.cluster.evidence import Object, going, part, parts, text
-from shim.instances.cluster.manifests import MADE_FOR, NAME, OWNER, UNFINISHED, claim_name, volume_name
+from shim.instances.cluster.manifests import MADE, MADE_FOR, NAME, OWNER, UNFINISHED, claim_name, volume_name
 from shim.instances.errors import InstanceError, InvalidError, TakenError, UnavailableError
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ class Making:
 
     def remove(self, instance: Instance, how: str) -> None:
         """Delete what is left of an instance, its claim last; `how` is one of `Unfinished`."""
-        for kind in (INGRESSES, SERVICES, STATEFUL_SETS):
+        for kind in (INGRESSES, SERVICES, STATEFUL_SETS, SECRETS):
             found = self._api.get(kind, instance.place)
-            if found is not None and _owned(found, instance):
+            if found is not None and owned(found, instance):
                 self.remove_one(kind, found)
         if how != "deletion-keeping-volume":
             self._remove_volume(instance, mine=how != "deletion")
@@ -144,6 +144,7 @@ class Making:
         # The StatefulSet is last: where there is one, the others are there.
         return [
             (VOLUMES, manifests.volume(instance, self._settings)),
+            (SECRETS, manifests.token(instance, self._settings, secrets.token_hex(32))),
             (SERVICES, manifests.service(instance, self._settings)),
             (INGRESSES, manifests.ingress(instance, self._settings)),
             (STATEFUL_SETS, manifests.stateful_set(instance, self._settings, resources)),
@@ -151,15 +152,16 @@ class Making:
 
     def _claim(self, instance: Instance) -> Object:
         """Take the name of an instance."""
-        body = manifests.claim(instance, self._settings.namespace, secrets.token_hex(32))
+        body = manifests.claim(instance, self._settings.namespace, secrets.token_hex(16))
         error: InstanceError
         for _ in range(2):
             try:
                 found: Object | None = self._api.create(SECRETS, body)
             except (TakenError, UnavailableError) as refused:
-                # One whose answer did not come may have been made; nobody else knows its token.
+                # One whose answer did not come may have been made; nobody else writes this number.
                 error, found = refused, self._api.get(SECRETS, claim_name(instance.spec.name))
-                if found and part(found, "data") != body["data"]:
+                told = part(found, "metadata", "annotations")
+                if found and text(told, MADE) != body["metadata"]["annotations"][MADE]:
                     raise TakenError(TAKEN) from refused
             if found:
                 self._seen(SECRETS, found)
@@ -190,7 +192,7 @@ class Making:
         if found is None:
             return None
         if kind is not VOLUMES:
-            if _owned(found, instance):
+            if owned(found, instance):
                 return found
             raise TakenError("Something else in the cluster has the name of this instance; try again.")
         if not _volume_of(found, instance):
@@ -210,7 +212,12 @@ class Making:
         found = self._api.get(VOLUMES, volume_name(instance))
         if found is None or not _volume_of(found, instance):
             return
-        if not mine or text(part(found, "metadata", "annotations"), MADE_FOR) == instance.uid:
+        if mine:
+            right = text(part(found, "metadata", "annotations"), MADE_FOR) == instance.uid
+        else:
+            # A later instance of this owner and name makes its volume once the claim is gone; this one was read before.
+            right = uid_of(self._api.get(SECRETS, claim_name(instance.spec.name))) == instance.uid
+        if right:
             self.remove_one(VOLUMES, found)
 
 
@@ -219,12 +226,13 @@ def uid_of(one: object) -> str:
     return text(part(one, "metadata"), "uid")
 
 
+def owned(found: Object, instance: Instance) -> bool:
+    """Whether an object was made for an instance, and not for another one of its name."""
+    return any(text(one, "uid") == instance.uid for one in parts(part(found, "metadata"), "ownerReferences"))
+
+
 def _claim_of(instance: Instance) -> Object:
     return {"metadata": {"name": claim_name(instance.spec.name), "uid": instance.uid}}
-
-
-def _owned(found: Object, instance: Instance) -> bool:
-    return any(text(one, "uid") == instance.uid for one in parts(part(found, "metadata"), "ownerReferences"))
 
 
 def _volume_of(found: Object, instance: Instance) -> bool:

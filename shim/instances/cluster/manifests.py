@@ -35,6 +35,8 @@ STARTED = "nbfolio.org/started"
 """Annotation of a claim: when it was started the last time, in seconds since 1970."""
 UNFINISHED = "nbfolio.org/unfinished"
 """Annotation of a claim: what was begun and has not ended, one of `Unfinished`."""
+MADE = "nbfolio.org/made"
+"""Annotation of a claim: a number that nobody else has, by which whoever made it knows it again."""
 OWNER = "nbfolio.org/owner"
 NAME = "nbfolio.org/name"
 MADE_FOR = "nbfolio.org/made-for"
@@ -60,24 +62,22 @@ def volume_name(instance: Instance) -> str:
     return f"nbfolio-{instance.spec.name}-{sha256(instance.spec.owner.encode()).hexdigest()[:8]}"
 
 
-def claim(instance: Instance, namespace: str, token: str) -> Object:
-    """The Secret that is made first and deleted last: name, record and token of an instance."""
-    told = {PLACE: to_text(instance), UNFINISHED: "creation"}
+def claim(instance: Instance, namespace: str, mark: str) -> Object:
+    """The Secret that is made first and deleted last: name and record of an instance; a Secret for its variables.
+
+    No pod may refer to it: its name is free for others while the pod of the instance before may still be there.
+    """
+    told = {PLACE: to_text(instance), UNFINISHED: "creation", MADE: mark}
     meta = {"name": claim_name(instance.spec.name), "namespace": namespace, "labels": labels(instance.place)}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {**meta, "annotations": told},
-        "type": "Opaque",
-        "data": {"token": base64.b64encode(token.encode()).decode()},
-    }
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {**meta, "annotations": told}, "type": "Opaque"}
 
 
 def record_of(found: Object) -> Instance | None:
-    """The record that a claim holds, with its uid and whether it is stopped; None where that cannot be read."""
+    """The record that a claim holds, with its uid and whether it is stopped; None for what is no claim, or damaged."""
     try:
         meta = found["metadata"]
-        return _record(meta["annotations"][PLACE], meta["uid"], meta["annotations"].get(STOPPED))
+        record = _record(meta["annotations"][PLACE], meta["uid"], meta["annotations"].get(STOPPED))
+        return record if meta["name"] == claim_name(record.spec.name) else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -88,8 +88,19 @@ def _record(text: str, uid: str, stopped: str | None) -> Instance:
     return replace(instance_of(text), uid=uid, stopped=stopped)
 
 
+def token(instance: Instance, settings: Settings, value: str) -> Object:
+    """The Secret with the token of an instance, of a name that no other instance ever has."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _meta(instance, settings),
+        "type": "Opaque",
+        "data": {"token": base64.b64encode(value.encode()).decode()},
+    }
+
+
 def token_of(found: Object) -> str:
-    """The token that a claim holds; "" where that cannot be read."""
+    """The token that such a Secret holds; "" where that cannot be read."""
     try:
         return base64.b64decode(found["data"]["token"], validate=True).decode()
     except (ValueError, TypeError, KeyError):
@@ -251,7 +262,7 @@ def _home() -> list[Object]:
 
 
 def _variables(instance: Instance) -> list[Object]:
-    secret = {"name": claim_name(instance.spec.name), "key": "token"}
+    secret = {"name": instance.place, "key": "token"}
     ours = [*_home(), {"name": "JUPYTER_TOKEN", "valueFrom": {"secretKeyRef": secret}}]
     reserved = {variable["name"] for variable in ours}
     theirs = (instance.spec.env_vars or {}).items()

@@ -13,7 +13,7 @@ from shim.instances.cluster.manifests import MINE, PLACE, UNFINISHED, record_of
 from shim.instances.errors import InstanceError
 
 if TYPE_CHECKING:
-    from shim.instances.cluster.api import Api, Kind
+    from shim.instances.cluster.api import Api
     from shim.instances.cluster.making import Making
 
 logger = logging.getLogger("shim.instances")
@@ -54,12 +54,15 @@ class Reconciler:
     def reconcile(self) -> None:
         """One look at everything. Raises UnavailableError, BackendError."""
         # Claims come last: then each of the others has its claim among them, or has lost it.
-        others = {kind: self._list(kind) for kind in (INGRESSES, SERVICES, STATEFUL_SETS)}
-        claims = self._api.list(SECRETS, MINE)["items"]
+        kinds = (INGRESSES, SERVICES, STATEFUL_SETS, SECRETS)
+        listed = {kind: self._api.list(kind, MINE)["items"] for kind in kinds}
+        # What is named after its place belongs to a claim; claims themselves are the other Secrets.
+        others = {kind: {_place(one): one for one in found if _is_part(one)} for kind, found in listed.items()}
+        claims = [one for one in listed[SECRETS] if not _is_part(one)]
         claimed = {_place(claim) for claim in claims}
         for kind, found in others.items():
-            for one in found.values():
-                if _place(one) not in claimed and not going(one):
+            for place, one in found.items():
+                if place not in claimed and not going(one):
                     self._guarded(lambda kind=kind, one=one: self._making.remove_one(kind, one))  # type: ignore[misc]
         for claim in claims:
             if not going(claim):
@@ -83,11 +86,6 @@ class Reconciler:
                 version = text(part(stateful_set, "metadata"), "resourceVersion")
                 self._making.scale(instance, wanted, version)
 
-    def _list(self, kind: Kind) -> dict[str, Object]:
-        """Those of instances, by their places."""
-        found = self._api.list(kind, f"{MINE},{PLACE}")["items"]
-        return {_place(one): one for one in found}
-
     def _guarded(self, work: Callable[[], None]) -> None:
         """What cannot be done for one is no reason to leave the others."""
         try:
@@ -105,3 +103,8 @@ class Reconciler:
 
 def _place(one: Object) -> str:
     return text(part(one, "metadata", "labels"), PLACE)
+
+
+def _is_part(one: Object) -> bool:
+    """Whether it is one of the objects that an instance is made of beside its claim, and no other one so labelled."""
+    return text(part(one, "metadata"), "name") == _place(one)
