@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -322,6 +322,23 @@ def test_troubles_of_the_cluster_are_not_the_client_s(
     assert code in (answer, 503), message
     api_server.mend()
     assert listed(free) == []
+
+
+def test_as_long_as_the_cluster_tells_nothing_nobody_is_told_that_there_is_nothing(tmp_path: Path) -> None:
+    with cluster() as one, ExitStack() as stack:
+        one.fail("GET", "secrets", 503, times=1000)
+        shim = stack.enter_context(site(tmp_path / "site", one))
+        for method, url in (("GET", NOTEBOOK), ("GET", f"{NOTEBOOK}/notebook_1_0001"), ("DELETE", f"{NOTEBOOK}/x")):
+            answer = shim(url, method)
+            assert refused(answer)[0] == 503
+            assert answer["retry-after"]
+        assert refused(send(shim, NOTEBOOK, spec("x")))[0] == 503
+        for accept in ("text/html", "*/*"):
+            assert shim("/notebook/default/x/lab", accept=accept).status == 503
+        assert b'nbfolio_instances{status="running"} 0.0' in shim("/metrics").body
+        one.mend()
+        until(lambda: shim(NOTEBOOK).status == 200)
+        assert listed(shim) == []
 
 
 # Environments

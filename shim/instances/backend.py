@@ -37,7 +37,8 @@ class Backend(Protocol):
     """Where instances run, and what is known of them there.
 
     Every method may be called from any thread. `all`, `find` and `observe` read what is known in memory and ask nobody.
-    All others raise UnavailableError and BackendError beside what they name.
+    The first two raise UnavailableError as long as nothing is known at all; all others raise that and BackendError
+    beside what they name.
     """
 
     def open(self) -> None:

@@ -114,6 +114,8 @@ class Culler:
         while not self._stopping.wait(CHECK_SECONDS):
             try:
                 self.look()
+            except InstanceError as error:
+                logger.warning("Idle instances cannot be looked for: %s", error)
             except Exception:
                 logger.exception("Something went wrong while idle instances were looked for.")
 

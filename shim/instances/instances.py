@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -105,8 +105,10 @@ class Instances:
         return self._backend.observe(instance)
 
     def number(self, status: str) -> int:
-        """How many instances there are of a status."""
-        return sum(self._backend.observe(one).status == status for one in self._backend.all())
+        """How many instances there are of a status, as far as that is known."""
+        with suppress(UnavailableError):
+            return sum(self._backend.observe(one).status == status for one in self._backend.all())
+        return 0
 
     def delete(self, actor: Actor, instance_id: str, keep_volume: bool | None) -> Instance:
         """Delete an instance; None: the settings say what becomes of its files."""

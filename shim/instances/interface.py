@@ -141,8 +141,8 @@ OPERATIONS = (
         "post", _NOTEBOOK, "Create an instance", "InstanceAnswer", (404, 409, 413, 415, 502, 503, 507),
         body="InstanceWanted",
     ),
-    _operation("get", _NOTEBOOK, "All instances of the caller", "InstancesAnswer", query=("id",)),
-    _operation("get", f"{_NOTEBOOK}/{{notebook}}", "An instance", "InstanceAnswer", (404,)),
+    _operation("get", _NOTEBOOK, "All instances of the caller", "InstancesAnswer", (503,), query=("id",)),
+    _operation("get", f"{_NOTEBOOK}/{{notebook}}", "An instance", "InstanceAnswer", (404, 503)),
     _operation(
         "delete", f"{_NOTEBOOK}/{{notebook}}", "Delete an instance", "InstanceAnswer", (404, 502, 503, 507),
         query=("keepVolumes",),

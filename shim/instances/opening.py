@@ -38,11 +38,13 @@ def add_opening_routes(app: Bottle, config: Config, instances: Instances, tokens
 
     @app.get(where)  # type: ignore[untyped-decorator]
     def enter(namespace: str, instance: str) -> HTTPResponse:
-        return opening.enter(namespace, instance)
+        with answered():
+            return opening.enter(namespace, instance)
 
     @app.post(where)  # type: ignore[untyped-decorator]
     def act(namespace: str, instance: str) -> HTTPResponse:
-        return opening.act(namespace, instance)
+        with answered():
+            return opening.act(namespace, instance)
 
 
 class _Opening:
@@ -63,11 +65,10 @@ class _Opening:
             if self._is_stranger():
                 return self._who(namespace, name, "")
             instance = self._named(self._asking.actor(), namespace, name)
-        with answered():
-            observed = self._instances.observe(instance)
-            if observed.status == "running":
-                door = self._instances.door(instance)
-                return HTTPResponse(status=302, headers=[("Location", lab_url(door)), *UNSENT])
+        observed = self._instances.observe(instance)
+        if observed.status == "running":
+            door = self._instances.door(instance)
+            return HTTPResponse(status=302, headers=[("Location", lab_url(door)), *UNSENT])
         if not _is_browser():
             raise _not_now(observed)
         return self._page(view_of(instance, observed, page_url(self._base_path, instance, ticket)))
@@ -88,8 +89,7 @@ class _Opening:
         if not (ticket or self._tokens.open):
             ticket = self._tickets.issue(instance)
         if "start" in fields:
-            with answered():
-                self._instances.start(Actor(instance.spec.owner, admin=False), instance.id)
+            self._instances.start(Actor(instance.spec.owner, admin=False), instance.id)
         location = page_url(self._base_path, instance, ticket)
         return HTTPResponse(status=303, headers=[("Location", location), *UNSENT])
 

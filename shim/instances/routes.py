@@ -57,7 +57,9 @@ def _add_notebooks(app: Bottle, instances: Instances, asking: Asking) -> None:
 
     @app.get(_both("/api/v1/notebook"))  # type: ignore[untyped-decorator]
     def everything() -> HTTPResponse:
-        found = instances.all(asking.actor(), asking.query("id"))
+        actor = asking.actor()
+        with answered():
+            found = instances.all(actor, asking.query("id"))
         return _answer("List all notebook instances", [_shown(instances, instance) for instance in found])
 
     @app.get(_both("/api/v1/notebook/<notebook:re:(?!ping/?$)[^/]+>"))  # type: ignore[untyped-decorator]

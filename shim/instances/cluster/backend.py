@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from builder.config import Config
     from shim.instances.records import Instance
 
-OPEN_SECONDS = 15.0
+OPEN_SECONDS = 5.0
 """How long `open` waits for what the cluster has; what comes later is not lost."""
 MISSING = "Notebook not found."
+UNTOLD = "The cluster has not told yet which instances there are; try again later."
 _EVENTFUL = frozenset({"Pod", "StatefulSet", "PersistentVolumeClaim"})
 _ACCOUNT = "KUBERNETES_SERVICE_HOST"
 
@@ -86,12 +87,14 @@ class ClusterBackend:
         self._reconciler.reconcile()
 
     def all(self) -> list[Instance]:
-        """All instances, the oldest first; those that are being deleted, too."""
+        """All instances, the oldest first; those that are being deleted, too. Raises UnavailableError."""
+        if not all(one.listed for one in self._watchers if one.kind is SECRETS):
+            raise UnavailableError(UNTOLD)
         found = filter(None, map(record_of, self._stores[SECRETS].all()))
         return sorted(found, key=lambda one: (one.created, one.id))
 
     def find(self, instance_id: str) -> Instance | None:
-        """The instance of an id."""
+        """The instance of an id. Raises UnavailableError."""
         return next((one for one in self.all() if one.id == instance_id), None)
 
     def create(self, instance: Instance) -> Instance:

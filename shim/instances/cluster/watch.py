@@ -142,7 +142,9 @@ class Watcher:
     ) -> None:
         self.known = threading.Event()
         """Set once there was a list, or no hope of one soon."""
-        self._api, self._kind, self._selector = api, kind, selector
+        self.listed = False
+        """Whether there was a list: before that the store says nothing."""
+        self._api, self.kind, self._selector = api, kind, selector
         self._store, self._health, self._keep = store, health, keep
         self._version = ""
         self._relist_at = 0.0
@@ -180,7 +182,7 @@ class Watcher:
                 self._version = ""
             except InstanceError as error:
                 wait = error.seconds if isinstance(error, BusyError) else 0.0
-                self._health.tell(self._kind.plural, str(error))
+                self._health.tell(self.kind.plural, str(error))
             except Exception:
                 logger.exception("Something went wrong while the cluster was watched.")
                 self._version = ""
@@ -194,14 +196,15 @@ class Watcher:
     def _follow(self) -> None:
         """List when that is due, then watch for a while."""
         if not self._version or time.monotonic() > self._relist_at:
-            found = self._api.list(self._kind, self._selector)
+            found = self._api.list(self.kind, self._selector)
             version = text(found["metadata"], "resourceVersion")
             items = [one for one in found["items"] if isinstance(one, dict) and self._keep(one)]
             self._store.replace(items, _number(version))
+            self.listed = True
             self._version = version
             self._relist_at = time.monotonic() + RELIST_SECONDS * uniform(0.8, 1.2)
-        with self._api.watch(self._kind, self._selector, self._version, WATCH_SECONDS) as response:
-            self._health.tell(self._kind.plural, "")
+        with self._api.watch(self.kind, self._selector, self._version, WATCH_SECONDS) as response:
+            self._health.tell(self.kind.plural, "")
             self.known.set()
             self._hold(response)
             try:
@@ -225,7 +228,7 @@ class Watcher:
         kind, one = text(event, "type"), part(event, "object")
         if kind == "ERROR":
             code = one.get("code")
-            raise refusal(code if isinstance(code, int) else 500, one, "watch", self._kind.plural, {})
+            raise refusal(code if isinstance(code, int) else 500, one, "watch", self.kind.plural, {})
         self._version = text(part(one, "metadata"), "resourceVersion") or self._version
         if kind == "DELETED":
             self._store.drop(one)
