@@ -409,8 +409,8 @@ def test_a_deletion_whose_processes_take_long_goes_on_by_itself(
         with pytest.raises(UnavailableError, match="do not end"):
             backend.delete(instance, keep_volume=False)
         assert backend.observe(instance).status == "terminating"
-    until(lambda: backend.find(instance.id) is None, "it is never deleted")
-    assert not site.folder(instance).path.exists()
+    until(lambda: not site.folder(instance).path.exists(), "it is never deleted")
+    assert backend.find(instance.id) is None
 
 
 def test_records_that_cannot_be_read_are_left_out_and_told(site: Site) -> None:

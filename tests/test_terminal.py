@@ -107,5 +107,5 @@ def test_time_grows_with_the_length_of_hostile_text_not_with_its_square(unit: st
         assert len(html) < 60 * len(text)
         return time.thread_time() - start
 
-    # quadratic time would be 64 times as much for 8 times the text
-    assert seconds(64_000) < 40 * max(seconds(8_000), 0.002)
+    # quadratic time would be 64 times as much for 8 times the text; other processes only ever make it longer
+    assert min(seconds(64_000) for _ in range(3)) < 40 * max(seconds(8_000), 0.002)
