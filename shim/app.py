@@ -66,7 +66,7 @@ def parts_of(config: Config, build: Publisher, metrics: Metrics, state: State | 
 
         offer = make_offer(config, state, logging.getLogger("shim").info)
         if not isinstance(offer, str):
-            metrics.count_instances(offer.instances.number)
+            metrics.count_instances(offer.instances.numbers)
     return Parts(config, published_files(config), build, library, tokens, logins, metrics, live, offer)
 
 

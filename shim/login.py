@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from bottle import Bottle, HTTPResponse, request  # type: ignore[import-untyped]
 
 from builder.fingerprint import theme_of
 from shim.accounts import BusyError
 from shim.answers import COOKIE, HttpError, json_answer
+from shim.bodies import FORM, form_fields, media_type_of, read_body
 from shim.headers import wants_html
 from shim.targets import asked_target, return_target
 
@@ -151,29 +150,20 @@ class _Attempt:
 
 
 def _attempt(environ: WSGIEnvironment) -> _Attempt:
-    kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+    kind = media_type_of(environ)
     if kind == "application/json":
         return _from_json(_body(environ))
-    if kind == "application/x-www-form-urlencoded":
+    if kind == FORM:
         return _from_form(_body(environ))
     raise HttpError(415, "A login is sent as a form (application/x-www-form-urlencoded) or as application/json.")
 
 
 def _body(environ: WSGIEnvironment) -> bytes:
-    length = environ.get("CONTENT_LENGTH") or "0"
-    if not re.fullmatch(r"[0-9]{1,18}", length):
-        raise HttpError(400, "The length of the request is no number.")
-    if int(length) > LONGEST_BODY:
-        raise HttpError(413, f"A login is no longer than {LONGEST_BODY} bytes.")
-    data: bytes = environ["wsgi.input"].read(int(length))
-    return data
+    return read_body(environ, LONGEST_BODY, f"A login is no longer than {LONGEST_BODY} bytes.")
 
 
 def _from_form(data: bytes) -> _Attempt:
-    try:
-        fields = dict(parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=20))
-    except ValueError:
-        raise HttpError(400, "The form cannot be read: it has to be UTF-8, with the fields of the page.") from None
+    fields = form_fields(data)
     return _Attempt(fields.get("username", ""), fields.get("password", ""), fields.get("next", ""), is_form=True)
 
 

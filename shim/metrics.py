@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from threading import Lock
 from typing import Literal, get_args
@@ -78,7 +77,8 @@ class Metrics:
         self._kernel_sockets = self._gauge("nbfolio_kernel_sockets")
         self._kernel_starts = self._counter("nbfolio_kernel_starts_total", "outcome")
         self._kernel_messages_refused = self._counter("nbfolio_kernel_messages_refused_total")
-        self._instances = self._gauge("nbfolio_instances", "status")
+        self._instances = _Instances()
+        self._registry.register(self._instances)
         self._start_at_zero()
 
     def started(self) -> None:
@@ -122,10 +122,9 @@ class Metrics:
         self._kernels_waiting.set_function(waiting)
         self._kernel_sockets.set_function(sockets)
 
-    def count_instances(self, number: Callable[[Status], int]) -> None:
-        """Ask this for the number of instances of each status from now on."""
-        for status in get_args(Status):
-            self._instances.labels(status).set_function(partial(number, status))
+    def count_instances(self, numbers: Callable[[], Mapping[str, int]]) -> None:
+        """Ask this for the number of instances of each status from now on, once for each answer."""
+        self._instances.numbers = numbers
 
     def kernel_start(self, outcome: Start) -> None:
         """Somebody asked for a kernel."""
@@ -157,14 +156,27 @@ class Metrics:
             self._kernel_starts.labels(start)
         for use in ("reader", "warm"):
             self._kernels.labels(use)
-        for status in get_args(Status):
-            self._instances.labels(status)
 
     def _counter(self, name: str, *labels: str) -> Counter:
         return Counter(*_named(name), labels, registry=self._registry)
 
     def _gauge(self, name: str, *labels: str) -> Gauge:
         return Gauge(*_named(name), labels, registry=self._registry)
+
+
+class _Instances:
+    """The number of instances of each status, asked for all at once: to look at each of them takes a while."""
+
+    def __init__(self) -> None:
+        self.numbers: Callable[[], Mapping[str, int]] = dict
+
+    def collect(self) -> Iterator[Metric]:
+        """What the registry asks for."""
+        numbers = self.numbers()
+        found = GaugeMetricFamily(*_named("nbfolio_instances"), labels=("status",))
+        for status in get_args(Status):
+            found.add_metric((status,), numbers.get(status, 0))
+        yield found
 
 
 class _Requests:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bottle import request  # type: ignore[import-untyped]
 
 from shim.answers import HttpError
+from shim.bodies import read_body
 from shim.instances.documents import LONGEST, UnsupportedTypeError, read_document
 from shim.instances.errors import (
     BackendError,
@@ -67,7 +67,7 @@ class Asking:
     def document(self) -> dict[str, Any]:
         """The document that was sent. Raises HttpError 413, InvalidError."""
         # waitress gives the length of chunked bodies, too.
-        body = read_body(LONGEST)
+        body = read_body(request.environ, LONGEST)
         return read_document(body, request.environ.get("CONTENT_TYPE", ""))
 
     def query(self, name: str) -> str:
@@ -79,17 +79,6 @@ class Asking:
 def log_as(name: str) -> None:
     """Let the log say who sends the request."""
     request.environ["nbfolio.user"] = name
-
-
-def read_body(longest: int) -> bytes:
-    """The body of the request. Raises HttpError: 400, 413."""
-    length = request.environ.get("CONTENT_LENGTH") or "0"
-    if not re.fullmatch(r"[0-9]{1,18}", length):
-        raise HttpError(400, "The length of the request is no number.")
-    if int(length) > longest:
-        raise HttpError(413, f"The body of the request is longer than {longest} bytes.")
-    data: bytes = request.environ["wsgi.input"].read(int(length))
-    return data
 
 
 @contextmanager

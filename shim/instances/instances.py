@@ -104,11 +104,11 @@ class Instances:
         """How an instance is."""
         return self._backend.observe(instance)
 
-    def number(self, status: str) -> int:
-        """How many instances there are of a status, as far as that is known."""
+    def numbers(self) -> Counter[str]:
+        """How many instances there are of each status, as far as that is known."""
         with suppress(UnavailableError):
-            return sum(self._backend.observe(one).status == status for one in self._backend.all())
-        return 0
+            return Counter(self._backend.observe(one).status for one in self._backend.all())
+        return Counter()
 
     def delete(self, actor: Actor, instance_id: str, keep_volume: bool | None) -> Instance:
         """Delete an instance; None: the settings say what becomes of its files."""

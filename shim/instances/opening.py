@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from bottle import Bottle, HTTPResponse, request  # type: ignore[import-untyped]
 
 from shim.answers import BEARER, HttpError
+from shim.bodies import FORM, form_fields, media_type_of, read_body
 from shim.headers import wants_html
-from shim.instances.asking import RETRY, Asking, answered, log_as, read_body
+from shim.instances.asking import RETRY, Asking, answered, log_as
 from shim.instances.errors import UnknownError
 from shim.instances.instances import Actor
 from shim.instances.opening_pages import Pages, Tickets, View, lab_url, page_url, view_of
@@ -52,7 +53,7 @@ class _Opening:
         self._instances = instances
         self._tokens = tokens
         self._asking = Asking(tokens)
-        self._tickets = Tickets(tokens.key)
+        self._tickets = Tickets(tokens)
         self._pages = Pages(config)
         self._base_path = config.site.base_path
 
@@ -149,16 +150,11 @@ def _is_browser() -> bool:
 
 
 def _is_form() -> bool:
-    kind: str = request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-    return kind == "application/x-www-form-urlencoded"
+    return media_type_of(request.environ) == FORM
 
 
 def _form() -> dict[str, str]:
     """The fields of the form. Raises HttpError: 400, 413, 415."""
     if not _is_form():
         raise HttpError(415, "This takes the form of the page (application/x-www-form-urlencoded).")
-    try:
-        text = read_body(LONGEST_FORM).decode()
-        return dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=20))
-    except ValueError:
-        raise HttpError(400, "The form cannot be read: it has to be UTF-8, with the fields of the page.") from None
+    return form_fields(read_body(request.environ, LONGEST_FORM))

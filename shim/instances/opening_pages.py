@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from builder.config import Config
     from shim.instances.backend import Door, Observed
     from shim.instances.records import Instance
+    from shim.tokens import Tokens
 
 TICKET_SECONDS = 600
 REFRESH_SECONDS = 3
@@ -36,10 +37,15 @@ _HEADINGS: dict[State, str] = {
 class Tickets:
     """Makes and reads tickets; they outlive the server, and end when its tokens change."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    @cached_property
+    def _signer(self) -> Any:
+        # Made when the first ticket is: the key takes a while, and many servers never need it.
         from itsdangerous import URLSafeTimedSerializer
 
-        self._signer = URLSafeTimedSerializer(key, salt=_SALT)
+        return URLSafeTimedSerializer(self._tokens.key, salt=_SALT)
 
     def issue(self, instance: Instance) -> str:
         """A ticket for an instance."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from shim.answers import HttpError
+from shim.bodies import read_body
 
 LONGEST_BODY = 64 << 10
 
@@ -16,12 +16,7 @@ Json = dict[str, Any]
 
 def read_object(environ: Mapping[str, Any]) -> Json:
     """The JSON object in the body of a request, {} for none. Raises HttpError: 400, 413."""
-    length = environ.get("CONTENT_LENGTH") or "0"
-    if not re.fullmatch(r"[0-9]{1,18}", length):
-        raise HttpError(400, "The length of the request is no number.")
-    if int(length) > LONGEST_BODY:
-        raise HttpError(413, f"The body of the request is longer than {LONGEST_BODY} bytes.")
-    data: bytes = environ["wsgi.input"].read(int(length))
+    data = read_body(environ, LONGEST_BODY)
     if not data.strip():
         return {}
     try:
